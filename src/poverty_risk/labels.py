@@ -1,0 +1,223 @@
+"""Labels: what happened within the horizon; whoever was not followed has none."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import ibis
+import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
+
+from poverty_risk import windows
+from poverty_risk.engine import (
+    check_point_index,
+    compile_to_sql,
+    make_points,
+    records_of_points,
+    run_in_chunks,
+    scatter,
+)
+from poverty_risk.exceptions import Fault, LabelError
+from poverty_risk.expressions import Context, compile_expression
+from poverty_risk.schema import Label, Schema
+from poverty_risk.tables import HistoryTables
+from poverty_risk.windows import Horizon, parse_days
+
+__all__ = ["label_returns"]
+
+logger = logging.getLogger(__name__)
+
+
+def label_returns(
+    tables: HistoryTables,
+    points: pd.DataFrame,
+    horizon: str | Horizon = "12mo",
+    definition: str | None = None,
+) -> pd.Series:
+    """Label prediction points: 1 it happened, 0 it did not, missing when nobody can tell.
+
+    Parameters
+    ----------
+    tables
+        The history, as late as it goes: what was recorded after the horizon counts too.
+    points
+        Index (household_id, as_of_date); columns are not read.
+    horizon
+        ``"12mo"`` or ``"90d"``; an outcome counts in [as_of_date, as_of_date + horizon).
+    definition
+        Name of a label of the schema; its first one by default.
+
+    Returns
+    -------
+    Series
+        float64 named ``label``, index of `points`. Missing (censored): no such event, and the
+        household was lost, or the data end (less the reporting lag), before the horizon does.
+
+    Raises
+    ------
+    LabelError
+        No such definition, a table that it needs is not there, or a year without a poverty line.
+
+    Notes
+    -----
+    An event that was seen counts even if the household was lost later. A household is only a 0 if it
+    was followed to the end, because those who leave are not like those who stay.
+
+    Examples
+    --------
+    >>> from poverty_risk import build_prediction_points, label_returns, make_household_history
+    >>> tables = make_household_history(300, seed=1).tables
+    >>> points = build_prediction_points(tables, "2023-01-01")
+    >>> set(label_returns(tables, points).dropna().unique()) <= {0.0, 1.0}
+    True
+    """
+    check_point_index(points, "points")
+    schema = tables.schema
+    name = next(iter(schema.labels)) if definition is None else definition
+    if name not in schema.labels:
+        known = ", ".join(schema.labels)
+        raise LabelError(Fault("label", f"'{name}'", f"one of {known}", "Correct the name."))
+    horizon = Horizon.parse(horizon)
+    happened, followed = _outcome(tables, points.index, horizon, name)
+    labels = np.where(happened, 1.0, np.where(followed, 0.0, np.nan))
+    return pd.Series(labels, index=points.index, name="label")
+
+
+def _outcome(
+    tables: HistoryTables, index: pd.MultiIndex, horizon: Horizon, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whether it happened, and whether a household without it was followed."""
+    label = tables.schema.labels[name]
+    if label.kind == "any":
+        usable = [part for part in label.of if _has_tables(tables, part)]
+        skipped = sorted(set(label.of) - set(usable))
+        if not usable:
+            raise LabelError(
+                Fault(f"label '{name}'", "none of its tables", "at least one", "Bring a table.")
+            )
+        if skipped:
+            logger.warning("Label '%s' is made without %s: no such table.", name, skipped)
+        parts = [_outcome(tables, index, horizon, part) for part in usable]
+        return np.any([part[0] for part in parts], axis=0), np.all([p[1] for p in parts], axis=0)
+    if not _has_tables(tables, name):
+        raise LabelError(
+            Fault(
+                f"label '{name}'",
+                f"no table '{label.table}'",
+                f"one of {', '.join(tables.names)}",
+                "Bring the table, or choose another definition.",
+            )
+        )
+    if label.needs_line:
+        _check_line(tables, label, name, index, horizon)
+    found = run_in_chunks(
+        tables,
+        make_points(index, horizon=horizon),
+        _compile(tables.schema, label, dict(tables.line or {}), "follow_up" in _follow(tables)),
+    )
+    size = len(index)
+    happened = _flag(found, "outcome", size)
+    if label.kind == "state":
+        seen = _flag(found, "seen", size)
+        return happened & seen, seen
+    if label.followed == "any":
+        return happened, _flag(found, "seen", size)
+    lost = _flag(found, "lost", size) if "lost" in found else np.zeros(size, dtype=bool)
+    complete = windows.label_known_by(
+        pd.DatetimeIndex(index.get_level_values("as_of_date")),
+        horizon,
+        tables.schema.reporting_lag_days(name),
+    )
+    return happened, ~lost & np.asarray(complete <= tables.observed_to)
+
+
+def _flag(found: dict[str, Any], query: str, size: int) -> np.ndarray:
+    if query not in found:
+        return np.zeros(size, dtype=bool)
+    return scatter(found[query], "met", size, fill=0.0) == 1.0
+
+
+def _follow(tables: HistoryTables) -> set[str]:
+    follow_up = tables.schema.follow_up
+    return {"follow_up"} if follow_up is not None and follow_up.table in tables else set()
+
+
+def _has_tables(tables: HistoryTables, name: str) -> bool:
+    label = tables.schema.labels[name]
+    if label.kind == "any":
+        return any(_has_tables(tables, part) for part in label.of)
+    return label.table in tables
+
+
+def _check_line(
+    tables: HistoryTables, label: Label, name: str, index: pd.MultiIndex, horizon: Horizon
+) -> None:
+    """Labelling a year without a line would make every household of that year safe."""
+    as_of = pd.DatetimeIndex(index.get_level_values("as_of_date"))
+    if not len(as_of):
+        return
+    last = min(horizon.end(as_of).max(), tables.observed_to).year
+    recorded = set(pc.unique(pc.year(tables.arrow(str(label.table))["event_date"])).to_pylist())
+    missing = sorted((recorded & set(range(as_of.min().year, last + 1))) - set(tables.line or {}))
+    if missing:
+        raise LabelError(
+            Fault(
+                f"label '{name}'",
+                f"no poverty line for {', '.join(str(year) for year in missing)}",
+                "a line for every year with an income account",
+                "Add these years to `line` in the config; there is no default.",
+            )
+        )
+
+
+def _compile(
+    schema: Schema, label: Label, line: dict[int, float], follow_up: bool
+) -> dict[str, str]:
+    records = records_of_points(schema, str(label.table))
+    # The last word on each record: corrections that came later are what really happened.
+    records = records.filter(records.superseded_date.isnull())
+    columns = {name: records[name] for name in schema.tables[str(label.table)].all_columns}
+    context = Context(columns, records.as_of_date, line, "label")
+    met = compile_expression(str(label.where), context).cast("float64")
+    inside = windows.contains_outcome(records.event_date, records.as_of_date, records.horizon_end)
+    if label.kind == "state":
+        near = windows.Lookback(parse_days(label.tolerance)).contains(
+            records.event_date, records.horizon_end, _interval
+        )
+        inside = inside & near
+        last = met.argmax(records.record_order, where=inside & met.notnull())
+        state = records.group_by("point").aggregate(met=last)
+        return {
+            "outcome": compile_to_sql(state),
+            "seen": compile_to_sql(state.select("point", met=state.met.notnull().cast("float64"))),
+        }
+    queries = {
+        "outcome": compile_to_sql(records.group_by("point").aggregate(met=met.max(where=inside))),
+        "seen": compile_to_sql(
+            records.group_by("point").aggregate(met=met.notnull().cast("float64").max(where=inside))
+        ),
+    }
+    if follow_up and schema.follow_up is not None:
+        queries["lost"] = _compile_lost(schema, line)
+    return queries
+
+
+def _interval(days: int) -> Any:
+    return ibis.interval(days=days)
+
+
+def _compile_lost(schema: Schema, line: dict[int, float]) -> str:
+    follow_up = schema.follow_up
+    assert follow_up is not None
+    records = records_of_points(schema, follow_up.table)
+    records = records.filter(records.superseded_date.isnull())
+    columns = {name: records[name] for name in schema.tables[follow_up.table].all_columns}
+    lost = compile_expression(
+        follow_up.lost_where, Context(columns, records.as_of_date, line, "follow_up")
+    )
+    inside = windows.contains_outcome(records.event_date, records.as_of_date, records.horizon_end)
+    return compile_to_sql(
+        records.group_by("point").aggregate(met=lost.cast("float64").max(where=inside))
+    )

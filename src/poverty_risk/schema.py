@@ -1,0 +1,344 @@
+"""Declared history tables: columns, units, keys, sensitivity, cohorts and labels of an archive.
+
+A schema is a YAML file (see ``schemas/archive.yaml``, which is its own manual). An office that keeps
+more than the shipped archive declares further tables and columns in a file of its own and merges it
+with `Schema.extended`; no code is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from poverty_risk.declarations import Declared, Words, parse_declaration, read_yaml
+from poverty_risk.exceptions import DeclarationError, Fault
+from poverty_risk.windows import parse_days
+
+__all__ = ["Column", "Condition", "FollowUp", "Label", "Schema", "Table", "load_schema"]
+
+ColumnKind = Literal["string", "category", "number", "integer", "boolean", "date"]
+Entity = Literal["household", "person", "village"]
+
+ARROW_TYPES: dict[str, pa.DataType] = {
+    "string": pa.string(),
+    "category": pa.string(),
+    "number": pa.float64(),
+    "integer": pa.int64(),
+    "boolean": pa.bool_(),
+    "date": pa.date32(),
+}
+
+
+class Column(Declared):
+    """A declared column.
+
+    Parameters
+    ----------
+    kind
+        What its values are.
+    label
+        Its name in Chinese and English.
+    unit
+        Unit of a number.
+    required
+        Whether a record without it is rejected.
+    codes
+        The allowed values of a category.
+    min, max
+        Bounds of a number, both allowed.
+    sensitive
+        Not shown outside cards; never in errors or logs.
+    audit
+        For fairness checks only.
+    blocked
+        Why no feature may use it.
+    """
+
+    kind: ColumnKind
+    label: Words | None = None
+    unit: str | None = None
+    required: bool = False
+    codes: tuple[str, ...] = ()
+    min: float | None = None
+    max: float | None = None
+    sensitive: bool = False
+    audit: bool = False
+    blocked: str | None = None
+
+    @model_validator(mode="after")
+    def _codes_and_kind(self) -> Column:
+        if (self.kind == "category") != bool(self.codes):
+            message = "a category needs codes, and only a category has them"
+            raise ValueError(message)
+        return self
+
+
+class Table(Declared):
+    """A declared history table.
+
+    Parameters
+    ----------
+    entity
+        What a record is about; names the id columns it must have.
+    key
+        Columns that name the fact. A later known record with the same key corrects the earlier one.
+    columns
+        Declared columns beside the ids, ``event_date`` and ``known_date``.
+    treatment
+        Whether its records are help given: features on it must be lagged and unconstrained.
+    """
+
+    label: Words
+    entity: Entity = "household"
+    key: tuple[str, ...]
+    columns: dict[str, Column]
+    treatment: bool = False
+
+    @property
+    def id_columns(self) -> tuple[str, ...]:
+        """Id columns that every record must have."""
+        return {
+            "household": ("household_id",),
+            "person": ("household_id", "person_id"),
+            "village": ("village_id",),
+        }[self.entity]
+
+    @property
+    def all_columns(self) -> dict[str, Column]:
+        """Ids and dates, then the declared columns."""
+        implicit = {name: Column(kind="string", required=True) for name in self.id_columns}
+        for name in ("event_date", "known_date"):
+            implicit[name] = Column(kind="date", required=True)
+        return implicit | self.columns
+
+    @model_validator(mode="after")
+    def _key_is_declared(self) -> Table:
+        missing = [name for name in self.key if name not in self.all_columns]
+        if missing:
+            message = f"key columns that are not declared: {', '.join(missing)}"
+            raise ValueError(message)
+        clash = [name for name in self.columns if name in (*self.id_columns, *_RESERVED)]
+        if clash:
+            message = f"columns that every table has, or reserved names: {', '.join(clash)}"
+            raise ValueError(message)
+        return self
+
+
+_RESERVED = ("event_date", "known_date", "superseded_date", "record_order", "as_of_date", "point")
+
+
+class Condition(Declared):
+    """A condition on each household's latest known record of a table.
+
+    Parameters
+    ----------
+    where
+        Expression that must be true.
+    within
+        How recent the record's event must be, as ``"92d"``; None for any.
+    if_absent
+        What happens to a household without such a record.
+    reason
+        Short code given to households that fail.
+    """
+
+    table: str
+    where: str
+    within: str | None = None
+    if_absent: Literal["keep", "drop"] = "drop"
+    reason: str
+
+
+class FollowUp(Declared):
+    """When a household stops being followed: its first record that meets `lost_where`."""
+
+    table: str
+    lost_where: str
+
+
+class Label(Declared):
+    """A label definition.
+
+    Parameters
+    ----------
+    kind
+        ``event``: a record meeting `where` happens within the horizon. ``state``: the record nearest
+        before the end of the horizon, at most `tolerance` before it, meets `where`. ``any``: one of
+        the definitions named in `of`.
+    followed
+        For an event: ``end`` (a household without the event must be followed to the end of the
+        horizon to be a 0) or ``any`` (one record of the table within the horizon is enough).
+    reporting_lag
+        Within how many days after it happened the event is on record.
+    """
+
+    kind: Literal["event", "state", "any"]
+    label: Words
+    table: str | None = None
+    where: str | None = None
+    of: tuple[str, ...] = ()
+    followed: Literal["end", "any"] = "end"
+    tolerance: str = "0d"
+    reporting_lag: str = "0d"
+    needs_line: bool = False
+
+    @model_validator(mode="after")
+    def _complete(self) -> Label:
+        if (self.kind == "any") != bool(self.of):
+            message = "kind 'any' names other labels in 'of'; other kinds do not"
+            raise ValueError(message)
+        if self.kind != "any" and (self.table is None or self.where is None):
+            message = f"kind '{self.kind}' needs 'table' and 'where'"
+            raise ValueError(message)
+        return self
+
+
+class Group(Declared):
+    """Where the latest known value of a grouping (village, township) stands."""
+
+    table: str
+    column: str
+
+
+class Schema(Declared):
+    """All that is declared about an archive.
+
+    Examples
+    --------
+    >>> from poverty_risk.schema import load_schema
+    >>> load_schema("archive").tables["income"].key
+    ('household_id', 'period_start', 'period_end')
+    """
+
+    name: str
+    notes: str = ""
+    tables: dict[str, Table]
+    cohorts: dict[str, tuple[Condition, ...]]
+    follow_up: FollowUp | None = None
+    groups: dict[str, Group] = Field(default_factory=dict)
+    labels: dict[str, Label]
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Schema:
+        used = [item.table for conditions in self.cohorts.values() for item in conditions]
+        used += [item.table for item in self.labels.values() if item.table is not None]
+        used += [item.table for item in self.groups.values()]
+        used += [self.follow_up.table] if self.follow_up else []
+        unknown = sorted(set(used) - set(self.tables))
+        unknown += sorted({n for lab in self.labels.values() for n in lab.of} - set(self.labels))
+        if unknown:
+            message = f"names that are not declared: {', '.join(unknown)}"
+            raise ValueError(message)
+        return self
+
+    def table(self, name: str, place: str) -> Table:
+        """The declaration of a table, or an error that names the place of use."""
+        if name not in self.tables:
+            raise DeclarationError(
+                Fault(
+                    place,
+                    f"table '{name}'",
+                    f"one of {', '.join(self.tables)}",
+                    "Correct the name, or declare the table in the schema.",
+                )
+            )
+        return self.tables[name]
+
+    def reporting_lag_days(self, label: str) -> int:
+        """Reporting lag of a label in days: the longest of its parts."""
+        item = self.labels[label]
+        if item.kind == "any":
+            return max(self.reporting_lag_days(name) for name in item.of)
+        return parse_days(item.reporting_lag)
+
+    def extended(self, extra: Mapping[str, Any], place: str = "extra schema") -> Schema:
+        """This schema with further tables, columns, cohorts and labels.
+
+        Parameters
+        ----------
+        extra
+            Any part of a schema file. Columns of a table that exists are added to it.
+        place
+            Where `extra` comes from, for errors.
+
+        Returns
+        -------
+        Schema
+            A new schema; this one stays as it is.
+
+        Raises
+        ------
+        DeclarationError
+            Unknown keys, or a column that already exists.
+        """
+        merged = self.model_dump()
+        faults = []
+        for section, content in extra.items():
+            if section != "tables" or not isinstance(content, Mapping):
+                known = merged.get(section)
+                both = isinstance(known, dict) and isinstance(content, Mapping)
+                merged[section] = {**known, **content} if both and known is not None else content
+                continue
+            for name, table in content.items():
+                if name not in merged["tables"]:
+                    merged["tables"][name] = table
+                    continue
+                for column, declared in dict(table.get("columns", {})).items():
+                    if column in merged["tables"][name]["columns"]:
+                        faults.append(
+                            Fault(
+                                f"{place}, table '{name}'",
+                                f"column '{column}' again",
+                                "columns that the schema does not have yet",
+                                "Rename it, or leave it out.",
+                            )
+                        )
+                    merged["tables"][name]["columns"][column] = declared
+        if faults:
+            raise DeclarationError(faults)
+        return parse_declaration(Schema, merged, place)
+
+
+def load_schema(name: str | Path = "archive", extra: str | Path | None = None) -> Schema:
+    """Load a shipped schema by name, or one of your own by path.
+
+    Parameters
+    ----------
+    name
+        ``"archive"`` (Chinese county archive), ``"eph"`` (Argentine survey panel), or a YAML file.
+    extra
+        YAML file with further tables, columns, cohorts and labels to add.
+
+    Returns
+    -------
+    Schema
+        The declared schema.
+
+    Raises
+    ------
+    DeclarationError
+        No such schema, or faults in the file, all in one error.
+
+    Examples
+    --------
+    >>> sorted(load_schema("archive").labels)[:2]
+    ['any', 'below_line']
+    """
+    shipped = resources.files("poverty_risk") / "schemas"
+    path = Path(str(shipped / f"{name}.yaml"))
+    if not path.is_file():
+        path = Path(name)
+    if not path.is_file():
+        names = sorted(Path(str(item)).stem for item in shipped.iterdir() if item.name[0] != "_")
+        raise DeclarationError(
+            Fault(
+                "schema", f"'{name}'", f"a YAML file or one of {', '.join(names)}", "Check the name."
+            )
+        )
+    schema = parse_declaration(Schema, read_yaml(path), path.name)
+    return schema if extra is None else schema.extended(read_yaml(extra), Path(extra).name)

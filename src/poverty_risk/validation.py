@@ -1,0 +1,335 @@
+"""One raw table against its declaration: typed, sorted, corrections linked, rejected rows kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from poverty_risk.exceptions import Fault
+from poverty_risk.schema import ARROW_TYPES, Column, Table
+
+__all__ = ["REJECTED_COLUMNS", "ValidatedTable", "find_structure_faults", "validate_table"]
+
+REJECTED_COLUMNS = ("table", "row", "column", "found", "expected")
+EARLIEST, LATEST = "1900-01-01", "2200-01-01"
+"""Dates outside are typing errors: nobody alive was born before, no plan reaches beyond."""
+
+_SQL_TYPES = {
+    "string": "VARCHAR",
+    "category": "VARCHAR",
+    "number": "DOUBLE",
+    "integer": "BIGINT",
+    "boolean": "BOOLEAN",
+    "date": "DATE",
+}
+
+
+@dataclass(frozen=True)
+class ValidatedTable:
+    """What became of a raw table.
+
+    Parameters
+    ----------
+    accepted
+        Records sorted by id, event date, known date and all other columns, with
+        ``superseded_date`` and ``record_order`` added.
+    rejected
+        One line per fault: table, row (position in the raw table), column, found, expected.
+    rejected_rows
+        The raw rows that were rejected, with their position in column ``row``.
+    """
+
+    accepted: pa.Table
+    rejected: pd.DataFrame
+    rejected_rows: pa.Table
+
+
+@dataclass(frozen=True)
+class _Rule:
+    column: str
+    faulty: str
+    expected: str
+
+
+def find_structure_faults(name: str, table: Table, raw: pa.Table) -> list[Fault]:
+    """Columns that are missing or not declared: faults of the whole table.
+
+    Parameters
+    ----------
+    name
+        Table name, for the faults.
+    table
+        Its declaration.
+    raw
+        What was read.
+
+    Returns
+    -------
+    list of Fault
+        Empty when the table has the declared shape.
+    """
+    declared = table.all_columns
+    faults = [
+        Fault(
+            f"table '{name}'",
+            f"no column '{column}'",
+            f"a column of {item.kind}s",
+            "Add it to the table, or map the column that holds it.",
+        )
+        for column, item in declared.items()
+        if item.required and column not in raw.column_names
+    ]
+    faults += [
+        Fault(
+            f"table '{name}'",
+            f"column '{column}'",
+            f"declared columns: {', '.join(declared)}",
+            "Declare it in a schema of your own, or leave it out.",
+        )
+        for column in raw.column_names
+        if column not in declared
+    ]
+    repeated = sorted({c for c in raw.column_names if raw.column_names.count(c) > 1})
+    faults += [
+        Fault(f"table '{name}'", f"column '{column}' twice", "once", "Rename or drop one.")
+        for column in repeated
+    ]
+    return faults
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _typed(column: str, item: Column, present: bool) -> str:
+    """SQL for the typed value of a raw column; blank text is a missing value."""
+    if not present:
+        return f"CAST(NULL AS {_SQL_TYPES[item.kind]}) AS {_quote(column)}"
+    name = f"raw.{_quote(column)}"
+    value = f"TRY_CAST(NULLIF(TRIM(CAST({name} AS VARCHAR)), '') AS {_SQL_TYPES[item.kind]})"
+    if item.kind in ("string", "category"):
+        value = f"NULLIF(TRIM(CAST({name} AS VARCHAR)), '')"
+    if item.kind == "date":
+        # A time of day is dropped: the package counts in whole days.
+        value = f"CAST(TRY_CAST(NULLIF(TRIM(CAST({name} AS VARCHAR)), '') AS TIMESTAMP) AS DATE)"
+    if item.kind == "integer":
+        # A cast would round 1.5 to 2; a fraction is a fault, and 3.0 is the integer 3.
+        number = f"TRY_CAST(NULLIF(TRIM(CAST({name} AS VARCHAR)), '') AS DOUBLE)"
+        value = f"CASE WHEN {number} = ROUND({number}) THEN TRY_CAST({number} AS BIGINT) END"
+    return f"{value} AS {_quote(column)}"
+
+
+_NATIVE = {
+    "number": pa.types.is_floating,
+    "integer": pa.types.is_integer,
+    "boolean": pa.types.is_boolean,
+    "date": lambda kind: pa.types.is_date(kind) or pa.types.is_timestamp(kind),
+}
+
+
+def _typed_natively(column: str, item: Column, kind: pa.DataType) -> str | None:
+    """SQL for a raw column that already has its type: no detour over text."""
+    if item.kind not in _NATIVE or not _NATIVE[item.kind](kind):
+        return None
+    name = f"raw.{_quote(column)}"
+    if item.kind == "number":
+        name = f"CASE WHEN isnan({name}) THEN NULL ELSE {name} END"
+    return f"CAST({name} AS {_SQL_TYPES[item.kind]}) AS {_quote(column)}"
+
+
+def _rules(table: Table, raw: pa.Table) -> list[_Rule]:
+    rules: list[_Rule] = []
+    for column, item in table.all_columns.items():
+        name, given = f"typed.{_quote(column)}", f"raw.{_quote(column)}"
+        if column in raw.column_names:
+            if pa.types.is_null(raw.schema.field(column).type):
+                given_filled = "FALSE"
+            else:
+                given_filled = f"NULLIF(TRIM(CAST({given} AS VARCHAR)), '') IS NOT NULL"
+                if pa.types.is_floating(raw.schema.field(column).type):
+                    given_filled = f"({given} IS NOT NULL AND NOT isnan({given}))"
+            rules.append(
+                _Rule(column, f"{name} IS NULL AND {given_filled}", f"a {item.kind}")
+            )
+        if item.required:
+            rules.append(_Rule(column, f"{name} IS NULL", "a value (required)"))
+        if item.codes:
+            codes = ", ".join("'" + code.replace("'", "''") + "'" for code in item.codes)
+            rules.append(_Rule(column, f"{name} NOT IN ({codes})", f"one of {codes}"))
+        if item.min is not None:
+            rules.append(_Rule(column, f"{name} < {item.min!r}", f">= {item.min:g}"))
+        if item.max is not None:
+            rules.append(_Rule(column, f"{name} > {item.max!r}", f"<= {item.max:g}"))
+        if item.kind == "number" and item.max is None:
+            rules.append(_Rule(column, f"isinf({name})", "a finite number"))
+        if item.kind == "date":
+            inside = f"{name} < DATE '{EARLIEST}' OR {name} >= DATE '{LATEST}'"
+            rules.append(_Rule(column, inside, f"a date from {EARLIEST} to {LATEST}"))
+    rules.append(
+        _Rule(
+            "known_date",
+            'typed."known_date" < typed."event_date"',
+            "known on or after the day it happened",
+        )
+    )
+    return rules
+
+
+def _load(
+    connection: duckdb.DuckDBPyConnection, table: Table, raw: pa.Table
+) -> tuple[list[_Rule], str]:
+    """Make the typed table and the SQL that tells whether a row is accepted."""
+    numbered = raw.append_column("__row", pa.array(np.arange(raw.num_rows, dtype=np.int64)))
+    connection.register("raw_rows", numbered)
+    selected = []
+    for column, item in table.all_columns.items():
+        present = column in raw.column_names and not pa.types.is_null(raw.schema.field(column).type)
+        native = _typed_natively(column, item, raw.schema.field(column).type) if present else None
+        selected.append(native or _typed(column, item, present))
+    connection.execute(
+        f"CREATE TEMP TABLE typed AS SELECT raw.__row, {', '.join(selected)} FROM raw_rows AS raw"
+    )
+    rules = _rules(table, raw)
+    faulty = " OR ".join(f"COALESCE({rule.faulty}, FALSE)" for rule in rules)
+    connection.execute(
+        "CREATE TEMP TABLE faulty_rows AS SELECT typed.__row FROM typed "
+        f"JOIN raw_rows AS raw ON raw.__row = typed.__row WHERE {faulty}"
+        if _needs_raw(rules)
+        else f"CREATE TEMP TABLE faulty_rows AS SELECT typed.__row FROM typed WHERE {faulty}"
+    )
+    return rules, faulty
+
+
+def _needs_raw(rules: list[_Rule]) -> bool:
+    return any("raw." in rule.faulty for rule in rules)
+
+
+def _describe_faults(
+    connection: duckdb.DuckDBPyConnection, name: str, table: Table, rules: list[_Rule]
+) -> pd.DataFrame:
+    """One line per fault of the rejected rows; values of sensitive columns are hidden."""
+    parts = []
+    columns = table.all_columns
+    raw_columns = {c for (c, *_) in connection.execute("DESCRIBE raw_rows").fetchall()}
+    for rule in rules:
+        found = f"CAST(raw.{_quote(rule.column)} AS VARCHAR)"
+        if rule.column not in raw_columns:
+            found = "NULL"
+        if columns[rule.column].sensitive:
+            found = "'(hidden)'"
+        parts.append(
+            f"SELECT '{name}' AS \"table\", typed.__row AS \"row\", '{rule.column}' AS \"column\", "
+            f"{found} AS found, '{rule.expected.replace(chr(39), chr(39) * 2)}' AS expected "
+            "FROM typed JOIN raw_rows AS raw ON raw.__row = typed.__row "
+            f"JOIN faulty_rows ON faulty_rows.__row = typed.__row WHERE COALESCE({rule.faulty}, FALSE)"
+        )
+    query = " UNION ALL ".join(parts) + ' ORDER BY "row", "column", expected'
+    return connection.sql(query).to_arrow_table().to_pandas()
+
+
+def _sort(connection: duckdb.DuckDBPyConnection, table: Table) -> pa.Table:
+    """Accepted rows in the canonical order that makes every later step independent of file order."""
+    columns = list(table.all_columns)
+    first = [table.id_columns[0], "event_date", "known_date"]
+    order = first + [column for column in columns if column not in first]
+    names = ", ".join(_quote(column) for column in columns)
+    by = ", ".join(_quote(column) for column in order)
+    return connection.sql(
+        f"SELECT {names}, __row FROM typed ANTI JOIN faulty_rows USING (__row) "
+        f"ORDER BY {by}, __row"
+    ).to_arrow_table()
+
+
+def _mark_repeats(ordered: pa.Table) -> np.ndarray:
+    """True where a record equals the one before it in every column."""
+    same = np.ones(max(ordered.num_rows - 1, 0), dtype=bool)
+    for column in ordered.column_names:
+        if column == "__row" or not same.any():
+            continue
+        values = ordered[column].combine_chunks()
+        before, after = values.slice(0, len(values) - 1), values.slice(1)
+        equal = pc.fill_null(pc.equal(before, after), False)
+        both_missing = pc.and_(pc.is_null(before), pc.is_null(after))
+        same &= pc.or_(equal, both_missing).to_numpy(zero_copy_only=False)
+    return np.concatenate([np.zeros(min(ordered.num_rows, 1), dtype=bool), same])
+
+
+def _supersede(
+    connection: duckdb.DuckDBPyConnection, table: Table, ordered: pa.Table
+) -> tuple[pa.Array, np.ndarray]:
+    """When each record was corrected by a later known one with the same key."""
+    superseded = np.full(ordered.num_rows, np.datetime64("NaT"), dtype="datetime64[D]")
+    connection.register("ordered", ordered)
+    key = ", ".join(_quote(column) for column in table.key)
+    hashes = connection.sql(f"SELECT hash({key}) AS h FROM ordered").to_arrow_table()["h"]
+    candidates = pd.Series(hashes.to_numpy()).duplicated(keep=False).to_numpy()
+    if candidates.any():
+        subset = ordered.append_column("__order", pa.array(np.arange(ordered.num_rows)))
+        connection.register("candidates", subset.filter(pa.array(candidates)))
+        found = connection.sql(
+            f"SELECT __order, LEAD(known_date) OVER (PARTITION BY {key} "
+            "ORDER BY known_date, __order) AS superseded_date FROM candidates"
+        ).to_arrow_table()
+        superseded[found["__order"].to_numpy()] = found["superseded_date"].to_numpy()
+    known = ordered["known_date"].to_numpy()
+    return pa.array(superseded, type=pa.date32()), superseded == known
+
+
+def _refuse_rows(name: str, ordered: pa.Table, mask: np.ndarray, reason: str) -> pd.DataFrame:
+    rows = ordered["__row"].to_numpy()[mask]
+    lines = pd.DataFrame({"table": name, "row": rows, "column": "", "found": reason})
+    lines["expected"] = "one record per fact and known date"
+    return lines
+
+
+def validate_table(name: str, table: Table, raw: pa.Table) -> ValidatedTable:
+    """Type, check, sort and link one raw table whose columns are in order.
+
+    Parameters
+    ----------
+    name
+        Table name.
+    table
+        Its declaration.
+    raw
+        Raw rows; every column may be text. Blank text and NaN are missing values.
+
+    Returns
+    -------
+    ValidatedTable
+        Accepted records and everything that was rejected. ``len(raw)`` equals the number of
+        accepted plus the number of rejected rows.
+
+    Notes
+    -----
+    A record equal to another in every column is rejected as a repeat. Of two records with the same
+    key and the same known date, the later in canonical order stays; the other is rejected as a
+    conflict, because nobody can tell which one the office believed.
+    """
+    with duckdb.connect() as connection:
+        rules, _ = _load(connection, table, raw)
+        rejected = [_describe_faults(connection, name, table, rules)]
+        ordered = _sort(connection, table)
+        repeats = _mark_repeats(ordered)
+        rejected.append(_refuse_rows(name, ordered, repeats, "a repeat of another record"))
+        ordered = ordered.filter(pa.array(~repeats))
+        superseded, conflicts = _supersede(connection, table, ordered)
+    rejected.append(_refuse_rows(name, ordered, conflicts, "a conflict with another record"))
+    kept = ordered.append_column("superseded_date", superseded).filter(pa.array(~conflicts))
+    accepted = kept.drop_columns(["__row"])
+    accepted = accepted.append_column(
+        "record_order", pa.array(np.arange(accepted.num_rows, dtype=np.int64))
+    )
+    target = {column: ARROW_TYPES[item.kind] for column, item in table.all_columns.items()}
+    target |= {"superseded_date": pa.date32(), "record_order": pa.int64()}
+    accepted = accepted.cast(pa.schema(list(target.items()))).combine_chunks()
+    lines = pd.concat([part for part in rejected if len(part)] or [rejected[0]], ignore_index=True)
+    lines = lines.reindex(columns=list(REJECTED_COLUMNS)).sort_values("row", kind="stable")
+    lost = np.unique(lines["row"].to_numpy(dtype=np.int64))
+    rows = raw.take(pa.array(lost)).append_column("row", pa.array(lost))
+    return ValidatedTable(accepted, lines.reset_index(drop=True), rows)

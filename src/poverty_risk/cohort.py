@@ -120,9 +120,7 @@ def _find_conditions(schema: Schema, cohort: str | None) -> tuple[Condition, ...
     name = next(iter(schema.cohorts)) if cohort is None else cohort
     if name not in schema.cohorts:
         raise DeclarationError(
-            Fault(
-                "cohort", f"'{name}'", f"one of {', '.join(schema.cohorts)}", "Correct the name."
-            )
+            Fault("cohort", f"'{name}'", f"one of {', '.join(schema.cohorts)}", "Correct the name.")
         )
     return schema.cohorts[name]
 

@@ -91,8 +91,6 @@ def keep_latest(records: Any, per: Sequence[str]) -> Any:
     return records.mutate(_rank=ibis.row_number().over(window)).filter(ibis._["_rank"] == 0)
 
 
-
-
 def compile_to_sql(query: Any, dialect: str = "duckdb") -> str:
     """SQL text of an Ibis query."""
     return str(ibis.to_sql(query, dialect=dialect))
@@ -184,9 +182,7 @@ def _run_chunk(
         connection.register("points", points)
         for name in tables.names:
             connection.register(name, tables.arrow(name))
-        return {
-            key: connection.sql(query).to_arrow_table() for key, query in queries.items()
-        }
+        return {key: connection.sql(query).to_arrow_table() for key, query in queries.items()}
 
 
 def run_in_chunks(
@@ -233,9 +229,7 @@ def run_in_chunks(
     return {key: pa.concat_tables([part[key] for part in parts]) for key in queries}
 
 
-def _finish(
-    future: Any, count: int, on_chunk: Callable[[int], None] | None
-) -> dict[str, pa.Table]:
+def _finish(future: Any, count: int, on_chunk: Callable[[int], None] | None) -> dict[str, pa.Table]:
     result: dict[str, pa.Table] = future.result()
     if on_chunk is not None:
         on_chunk(count)
@@ -296,8 +290,9 @@ def compute_expressions(
     columns: dict[str, Any] = {"point": pa.array(np.arange(len(frame)))}
     for name, kind in kinds.items():
         target = pa.float64() if kind == "float64" else pa.string()
-        values = frame[name].to_numpy(dtype=float if kind == "float64" else object, na_value=None)
-        columns[name] = pa.array(values, type=target, from_pandas=True)
+        # A flag column of a user may be boolean; categories go as their codes' names.
+        values = frame[name].astype(float) if kind == "float64" else frame[name].astype(object)
+        columns[name] = pa.array(values.to_numpy(), type=target, from_pandas=True)
     with duckdb.connect(config={"threads": 1}) as connection:
         connection.register("frame", pa.table(columns))
         found = connection.sql(sql).to_arrow_table()
@@ -312,7 +307,8 @@ def _compile_over_frame(
     table = ibis.table({"point": "int64", **dict(kinds)}, name="frame")
     columns = {name: table[name] for name, _ in kinds}
     computed = {
-        name: ibis.literal(0.0) + _as_number(compile_expression(text, Context(columns, place=place)))
+        name: ibis.literal(0.0)
+        + _as_number(compile_expression(text, Context(columns, place=place)))
         for name, text in expressions
     }
     return compile_to_sql(table.select(table.point, **computed))

@@ -80,7 +80,7 @@ def label_returns(
         known = ", ".join(schema.labels)
         raise LabelError(Fault("label", f"'{name}'", f"one of {known}", "Correct the name."))
     horizon = Horizon.parse(horizon)
-    happened, followed = _outcome(tables, points.index, horizon, name)
+    happened, followed = _outcome(tables, pd.MultiIndex.from_frame(points.index.to_frame(index=False)), horizon, name)
     labels = np.where(happened, 1.0, np.where(followed, 0.0, np.nan))
     return pd.Series(labels, index=points.index, name="label")
 
@@ -136,7 +136,7 @@ def _outcome(
 def _flag(found: dict[str, Any], query: str, size: int) -> np.ndarray:
     if query not in found:
         return np.zeros(size, dtype=bool)
-    return scatter(found[query], "met", size, fill=0.0) == 1.0
+    return np.asarray(scatter(found[query], "met", size, fill=0.0) == 1.0)
 
 
 def _follow(tables: HistoryTables) -> set[str]:

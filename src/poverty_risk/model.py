@@ -173,7 +173,11 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     # ------------------------------------------------------------------ fitting
 
     def fit(
-        self, X: pd.DataFrame, y: pd.Series | np.ndarray, sample_weight: pd.Series | None = None
+        self,
+        X: pd.DataFrame,
+        y: pd.Series | np.ndarray,
+        sample_weight: pd.Series | None = None,
+        scored: pd.Series | None = None,
     ) -> Self:
         """Fit trees, their number, and the calibration.
 
@@ -185,6 +189,9 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Labels 1, 0 or missing (censored: left out), same index.
         sample_weight
             Weight of each point, same index; 1 by default.
+        scored
+            True for points of the cohort that will be scored, same index; all by default. Trees learn
+            from every point; their number, the calibration and the tiers come from scored ones.
 
         Returns
         -------
@@ -203,7 +210,10 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._set_columns(X)
         matrix = self._matrix(X)
         boost, later = self._split(X.index)
-        self._set_reference(matrix)
+        mask = None if scored is None else _align(scored, X.index, "scored").to_numpy() == 1.0
+        self._set_reference(matrix if mask is None else matrix[mask])
+        if mask is not None and later.any():
+            later = later & mask
         target, row_weight = labels.to_numpy(), None if weight is None else weight.to_numpy()
         self.boosters_ = [
             self._boost(matrix, target, row_weight, boost, later, number)
@@ -289,7 +299,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 )
         return matrix
 
-    def _split(self, index: pd.MultiIndex) -> tuple[np.ndarray, np.ndarray]:
+    def _split(self, index: pd.Index) -> tuple[np.ndarray, np.ndarray]:
         everything = np.ones(len(index), dtype=bool)
         if self.calibration is None and self.early_stopping_rounds is None:
             return everything, ~everything
@@ -303,9 +313,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 )
             )
         horizon = Horizon.parse(self.task.horizon) if self.task is not None else None
-        lag = (
-            self.task.schema.reporting_lag_days(self.task.label) if self.task is not None else 0
-        )
+        lag = self.task.schema.reporting_lag_days(self.task.label) if self.task is not None else 0
         return later_holdout(
             pd.DatetimeIndex(index.get_level_values("as_of_date")),
             self.later_share,
@@ -403,7 +411,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return lightgbm.Booster(model_str=booster.model_to_string(num_iteration=best))
 
     def _describe(
-        self, index: pd.MultiIndex, target: np.ndarray, boost: np.ndarray, later: np.ndarray
+        self, index: pd.Index, target: np.ndarray, boost: np.ndarray, later: np.ndarray
     ) -> dict[str, Any]:
         periods = {"boosted": boost, "later": later} if later.any() else {"boosted": boost}
         described: dict[str, Any] = {"trees": [b.num_trees() for b in self.boosters_]}
@@ -423,9 +431,10 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _margins(self, matrix: np.ndarray) -> np.ndarray:
         margins = [
-            b.predict(matrix, raw_score=True, num_threads=self.n_jobs) for b in self.boosters_
+            np.asarray(b.predict(matrix, raw_score=True, num_threads=self.n_jobs))
+            for b in self.boosters_
         ]
-        return np.asarray(np.mean(margins, axis=0), dtype=np.float64)
+        return np.asarray(np.mean(np.stack(margins), axis=0), dtype=np.float64)
 
     def _risks(self, margins: np.ndarray) -> np.ndarray:
         if self.calibrator_ is None:
@@ -502,7 +511,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             np.asarray(b.predict(matrix, pred_contrib=True, num_threads=self.n_jobs))
             for b in self.boosters_
         ]
-        values = np.mean(parts, axis=0).reshape(len(X), self.n_features_in_ + 1)
+        values = np.mean(np.stack(parts), axis=0).reshape(len(X), self.n_features_in_ + 1)
         base = float(np.mean([self._base_margin(b) for b in self.boosters_]))
         frame = pd.DataFrame(values[:, :-1], index=X.index, columns=list(self.feature_names_in_))
         return frame, base

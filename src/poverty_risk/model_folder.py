@@ -188,4 +188,4 @@ def _read_manifest(folder: Path, place: str) -> dict[str, Any]:
         raise ModelFolderError(
             Fault(place, f"{MANIFEST} without {', '.join(wrong)}", "all keys", "Copy it again.")
         )
-    return manifest
+    return dict(manifest)

@@ -22,7 +22,7 @@ from poverty_risk.tables import HistoryTables
 from poverty_risk.windows import parse_as_of_dates
 from poverty_risk.wording import load_locale
 
-__all__ = ["load_model", "predict_risk"]
+__all__ = ["load_model", "predict_risk", "task_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ def predict_risk(
             Fault("as_of_date", f"{len(as_of)} dates", "one date", "Call it once per date.")
         )
     loaded = load_model(model)
-    task = _task_of(loaded)
+    task = task_of(loaded)
     _check_schema(tables, task)
     if tables.line is None and task.line is not None:
         tables = tables.with_line(task.line)
@@ -141,7 +141,8 @@ def _unique(households: Iterable[str]) -> np.ndarray:
     return np.array(sorted({str(household) for household in households}), dtype=object)
 
 
-def _task_of(model: RiskModel) -> PredictionTask:
+def task_of(model: RiskModel) -> PredictionTask:
+    """What a model predicts, or an error when it was trained without saying so."""
     if model.task is None or model.catalog is None:
         raise DeclarationError(
             Fault(
@@ -209,9 +210,7 @@ def _tell_excluded(
         )
 
 
-def _find_rejected(
-    tables: HistoryTables, households: pd.Index
-) -> dict[str, tuple[int, list[str]]]:
+def _find_rejected(tables: HistoryTables, households: pd.Index) -> dict[str, tuple[int, list[str]]]:
     """Households without a place in the cohort whose own archive record was rejected."""
     cohort_tables = {item.table for items in tables.schema.cohorts.values() for item in items}
     lines = tables.rejected

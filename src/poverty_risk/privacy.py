@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
+import secrets
+from pathlib import Path
 
 import pandas as pd
 
 from poverty_risk.exceptions import Fault, PovertyRiskError
 
-__all__ = ["hash_id", "mask_id", "suppress_small_counts"]
+__all__ = ["hash_id", "mask_id", "read_or_make_key", "suppress_small_counts"]
 
 MIN_KEY_BYTES = 16
 SMALL_COUNT = 10
@@ -53,6 +56,28 @@ def hash_id(identifier: str, key: bytes, length: int = 20) -> str:
     if faults:
         raise PovertyRiskError(faults)
     return hmac.new(key, identifier.encode(), hashlib.sha256).hexdigest()[:length]
+
+
+def read_or_make_key(path: str | Path) -> bytes:
+    """The office's secret key from a file; made once, readable by its owner only.
+
+    Parameters
+    ----------
+    path
+        The key file. It stays in the office: who has it can map pseudonyms back.
+
+    Returns
+    -------
+    bytes
+        32 random bytes, or what the file holds.
+    """
+    path = Path(path)
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_hex(32).encode())
+    return path.read_bytes().strip()
 
 
 def mask_id(identifier: str) -> str:

@@ -51,7 +51,7 @@ class Reason:
     is_gap
         Whether the value is missing: then the reason is a data gap.
     text
-        The sentence in the asked language.
+        The sentence in the asked language, without "associated with": its heading says that.
     """
 
     theme: str
@@ -142,9 +142,7 @@ class _Writer:
         text = (
             self.words["gap"].format(label=spec.label(self.locale))
             if missing
-            else self.words["raises" if raises else "lowers"].format(
-                sentence=self._sentence(spec, value, typical, raises)
-            )
+            else self._sentence(spec, value, typical, raises)
         )
         return Reason(
             theme=spec.theme,
@@ -159,9 +157,7 @@ class _Writer:
             text=text,
         )
 
-    def _sentence(
-        self, spec: FeatureSpec, value: Any, typical: float | None, raises: bool
-    ) -> str:
+    def _sentence(self, spec: FeatureSpec, value: Any, typical: float | None, raises: bool) -> str:
         words = spec.words.get(self.locale)  # type: ignore[call-overload]
         flag = bool(value) if spec.kind == "flag" else None
         template = None if words is None else words.sentence(raises=raises, flag=flag)

@@ -337,7 +337,10 @@ def load_schema(name: str | Path = "archive", extra: str | Path | None = None) -
         names = sorted(Path(str(item)).stem for item in shipped.iterdir() if item.name[0] != "_")
         raise DeclarationError(
             Fault(
-                "schema", f"'{name}'", f"a YAML file or one of {', '.join(names)}", "Check the name."
+                "schema",
+                f"'{name}'",
+                f"a YAML file or one of {', '.join(names)}",
+                "Check the name.",
             )
         )
     schema = parse_declaration(Schema, read_yaml(path), path.name)

@@ -242,7 +242,11 @@ class HistoryTables:
         return self._derive(self._records, line=line)
 
     def _derive(
-        self, records: Mapping[str, pa.Table], *, line: Mapping[int, float] | None = None, **index: Any
+        self,
+        records: Mapping[str, pa.Table],
+        *,
+        line: Mapping[int, float] | None = None,
+        **index: Any,
     ) -> HistoryTables:
         kept = index or {"households": self._households, "offsets": self._offsets}
         return HistoryTables(

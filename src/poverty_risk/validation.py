@@ -153,9 +153,7 @@ def _rules(table: Table, raw: pa.Table) -> list[_Rule]:
                 given_filled = f"NULLIF(TRIM(CAST({given} AS VARCHAR)), '') IS NOT NULL"
                 if pa.types.is_floating(raw.schema.field(column).type):
                     given_filled = f"({given} IS NOT NULL AND NOT isnan({given}))"
-            rules.append(
-                _Rule(column, f"{name} IS NULL AND {given_filled}", f"a {item.kind}")
-            )
+            rules.append(_Rule(column, f"{name} IS NULL AND {given_filled}", f"a {item.kind}"))
         if item.required:
             rules.append(_Rule(column, f"{name} IS NULL", "a value (required)"))
         if item.codes:
@@ -223,13 +221,14 @@ def _describe_faults(
         if columns[rule.column].sensitive:
             found = "'(hidden)'"
         parts.append(
-            f"SELECT '{name}' AS \"table\", typed.__row AS \"row\", '{rule.column}' AS \"column\", "
+            f'SELECT \'{name}\' AS "table", typed.__row AS "row", \'{rule.column}\' AS "column", '
             f"{found} AS found, '{rule.expected.replace(chr(39), chr(39) * 2)}' AS expected "
             "FROM typed JOIN raw_rows AS raw ON raw.__row = typed.__row "
             f"JOIN faulty_rows ON faulty_rows.__row = typed.__row WHERE COALESCE({rule.faulty}, FALSE)"
         )
     query = " UNION ALL ".join(parts) + ' ORDER BY "row", "column", expected'
-    return connection.sql(query).to_arrow_table().to_pandas()
+    lines: pd.DataFrame = connection.sql(query).to_arrow_table().to_pandas()
+    return lines
 
 
 def _sort(connection: duckdb.DuckDBPyConnection, table: Table) -> pa.Table:
@@ -240,8 +239,7 @@ def _sort(connection: duckdb.DuckDBPyConnection, table: Table) -> pa.Table:
     names = ", ".join(_quote(column) for column in columns)
     by = ", ".join(_quote(column) for column in order)
     return connection.sql(
-        f"SELECT {names}, __row FROM typed ANTI JOIN faulty_rows USING (__row) "
-        f"ORDER BY {by}, __row"
+        f"SELECT {names}, __row FROM typed ANTI JOIN faulty_rows USING (__row) ORDER BY {by}, __row"
     ).to_arrow_table()
 
 

@@ -163,7 +163,7 @@ def _report_absent(tables: HistoryTables, catalog: Catalog) -> None:
 
 def _add_formulas(features: pd.DataFrame, catalog: Catalog) -> pd.DataFrame:
     for stage in catalog.formula_stages:
-        dates = features.index.get_level_values("as_of_date")
+        dates = pd.DatetimeIndex(features.index.get_level_values("as_of_date"))
         # Formulas read flags and numbers; the calendar names are columns here.
         base = features.assign(
             as_of_year=np.asarray(dates.year, float), as_of_month=np.asarray(dates.month, float)

@@ -170,7 +170,9 @@ class FeatureSpec(Declared):
             raise ValueError(message)
         needs_value = self.table is not None and self.aggregator not in WITHOUT_VALUE
         if needs_value != (self.value is not None):
-            message = f"aggregator '{self.aggregator}' {'needs' if needs_value else 'takes no'} value"
+            message = (
+                f"aggregator '{self.aggregator}' {'needs' if needs_value else 'takes no'} value"
+            )
             raise ValueError(message)
         if self.kind == "category" and (self.aggregator not in ("last", "first") or self.direction):
             message = "a category is the last or first value and has no direction"

@@ -1,0 +1,1 @@
+"""Data sets: a synthetic county whose true risk is known, and a real household panel."""

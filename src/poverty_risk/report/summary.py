@@ -1,0 +1,112 @@
+"""Facts of a scored cohort as tables and plain text: the visit-priority table, explained households."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from poverty_risk.privacy import hash_id, mask_id
+from poverty_risk.reasons import describe_risk
+from poverty_risk.wording import format_value, load_locale
+
+__all__ = ["build_priority_table", "render_explained", "render_priority_csv"]
+
+NEVER_FIRST = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet takes text that begins so for a formula."""
+
+
+def build_priority_table(
+    answer: pd.DataFrame, groups: pd.DataFrame, key: bytes, *, locale: str = "zh"
+) -> pd.DataFrame:
+    """Households with a risk, highest first, ids masked and hashed.
+
+    Parameters
+    ----------
+    answer
+        From `predict_risk`, index household_id.
+    groups
+        Columns township_id and village_id by household_id.
+    key
+        Secret of the office that pseudonyms are made with.
+    locale
+        Language of list separators.
+
+    Returns
+    -------
+    DataFrame
+        rank, pseudonym, household (masked), township_id, village_id, tier, risk, reasons,
+        protective_factors, data_gaps; the lists as one text each.
+    """
+    scored = answer[answer["status"] == "ok"]
+    join = load_locale(locale)["sentence_separator"]
+    place = groups.reindex(scored.index)
+    table = pd.DataFrame(
+        {
+            "rank": scored["rank"],
+            "pseudonym": [hash_id(str(household), key) for household in scored.index],
+            "household": [mask_id(str(household)) for household in scored.index],
+            "township_id": place["township_id"],
+            "village_id": place["village_id"],
+            "tier": scored["tier"],
+            "risk": scored["risk"].round(4),
+            "reasons": scored["reasons"].map(join.join),
+            "protective_factors": scored["protective_factors"].map(join.join),
+            "data_gaps": scored["data_gaps"].map(join.join),
+        },
+        index=scored.index,
+    )
+    return table.sort_values("rank", kind="stable").reset_index(drop=True)
+
+
+def render_priority_csv(table: pd.DataFrame, locale: str) -> str:
+    """The visit-priority table as CSV with headings of the language; no text can be a formula."""
+    words = load_locale(locale)
+    shown = table.assign(tier=table["tier"].map(words["tiers"]))
+    for column in shown.select_dtypes(include=["str", "object"]).columns:
+        shown[column] = shown[column].map(_defused)
+    return str(shown.rename(columns=words["visit_columns"]).to_csv(index=False))
+
+
+def _defused(value: object) -> object:
+    if isinstance(value, str) and value.startswith(NEVER_FIRST):
+        return "'" + value
+    return value
+
+
+def render_explained(
+    answer: pd.DataFrame, households: Iterable[str], horizon: str, locale: str = "zh"
+) -> str:
+    """Some households with their risk and reasons, as Markdown; ids masked.
+
+    Parameters
+    ----------
+    answer
+        From `predict_risk`, index household_id.
+    households
+        Which, in order.
+    horizon
+        Horizon of the model, as ``"12mo"``.
+    locale
+        ``"zh"`` or ``"en"``.
+
+    Returns
+    -------
+    str
+        Text in the language.
+    """
+    words = load_locale(locale)
+    told, rows = words["explained"], answer.loc[list(households)]
+    lines = [f"# {told['heading'].format(n=len(rows))}", "", f"> {words['notice']}", ""]
+    for household, row in rows.iterrows():
+        title = told["title"].format(
+            household=mask_id(str(household)), tier=words["tiers"][row["tier"]], rank=row["rank"]
+        )
+        sentence = describe_risk(float(row["risk"]), horizon, locale)
+        date = format_value(str(row["as_of_date"].date()), "date", locale)
+        lines += [f"## {title}", "", told["risk"].format(as_of_date=date, sentence=sentence), ""]
+        for part in ("reasons", "protective_factors", "data_gaps"):
+            items = row[part] or [told["nothing"]]
+            lines += [f"**{told[part]}**", "", *[f"- {item}" for item in items], ""]
+    lines.append(told["model"].format(model_id=rows["model_id"].iloc[0] if len(rows) else ""))
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,431 @@
+"""The steps of a run, from a config to files: what the command line and the notebooks call."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from poverty_risk.baselines import (
+    IncomeRule,
+    LogisticBaseline,
+    OfficeRules,
+    VulnerabilityBaseline,
+)
+from poverty_risk.cohort import build_prediction_points, find_groups
+from poverty_risk.config import Config, Task
+from poverty_risk.datasets import SimulatedCounty, make_household_history, read_eph
+from poverty_risk.evaluation import Evaluation, evaluate_risk
+from poverty_risk.exceptions import DeclarationError, Fault
+from poverty_risk.features import Catalog, build_features, load_catalog
+from poverty_risk.labels import label_returns
+from poverty_risk.leakage import LeakageReport, check_leakage
+from poverty_risk.model import PredictionTask, RiskModel
+from poverty_risk.predict import load_model, predict_risk, task_of
+from poverty_risk.privacy import mask_id, read_or_make_key
+from poverty_risk.report.summary import (
+    build_priority_table,
+    render_explained,
+    render_priority_csv,
+)
+from poverty_risk.schema import load_schema
+from poverty_risk.splits import split_periods
+from poverty_risk.tables import HistoryTables, read_history
+from poverty_risk.tracking import LoggedTraining, log_training, record_training
+
+__all__ = [
+    "TaskResult",
+    "TrainingData",
+    "build_training_data",
+    "check_for_leakage",
+    "choose_tasks",
+    "evaluate_model",
+    "explain_households",
+    "log_result",
+    "read_tables",
+    "score_latest",
+    "train_task",
+]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Features and labels of one task, train and test.
+
+    Parameters
+    ----------
+    train, test
+        Features of points with a label, index (household_id, as_of_date).
+    train_labels, test_labels
+        Their labels, without missing ones.
+    scored
+        Whether a training point belongs to the cohort that is scored.
+    censored
+        Points without a label by period.
+    test_points
+        Groups of the test points.
+    """
+
+    train: pd.DataFrame
+    test: pd.DataFrame
+    train_labels: pd.Series
+    test_labels: pd.Series
+    scored: pd.Series
+    censored: Mapping[str, int]
+    test_points: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """A trained and compared task.
+
+    Parameters
+    ----------
+    name
+        Name of the task in the config.
+    model
+        The fitted model, saved in `folder`.
+    folder
+        The model folder.
+    evaluation
+        Model, baselines and, on a simulated county, the truth, on the test period.
+    data
+        What it was trained and tested on.
+    risks
+        Predictions of each on the test points, one column each.
+    """
+
+    name: str
+    model: RiskModel
+    folder: Path
+    evaluation: Evaluation
+    data: TrainingData
+    risks: Mapping[str, pd.Series] = field(repr=False)
+
+
+def read_tables(config: Config) -> tuple[HistoryTables, SimulatedCounty | None]:
+    """The history that a config names; for a simulation also the county with its truth.
+
+    Raises
+    ------
+    HistoryError
+        The history cannot be read as declared.
+    """
+    history = config.history
+    county = None
+    if history.source == "simulate":
+        size = history.simulate
+        county = make_household_history(
+            size.households, start=str(size.start), end=str(size.end), seed=config.seed
+        )
+        tables = county.tables
+    elif history.source == "eph":
+        tables = read_eph(history.folder or Path())
+    else:
+        schema = load_schema(history.schema_name, history.extra_schema)
+        tables = read_history(history.folder or Path(), schema)
+    return (tables if config.line is None else tables.with_line(config.line)), county
+
+
+def load_features(config: Config) -> Catalog:
+    """The feature catalogue that a config names."""
+    return load_catalog(config.features.catalog, config.features.extra)
+
+
+def build_training_data(
+    config: Config, tables: HistoryTables, task: Task, catalog: Catalog
+) -> TrainingData:
+    """Points, labels and features of a task, train and test.
+
+    Raises
+    ------
+    DeclarationError
+        The embargo between train and test is too short.
+    LabelError
+        The label cannot be given.
+    """
+    train_dates, test_dates = config.periods.train.dates(), config.periods.test.dates()
+    broad = task.train_cohort or task.cohort
+    train_points = build_prediction_points(tables, train_dates, broad)
+    test_points = build_prediction_points(tables, test_dates, task.cohort)
+    split_periods(
+        train_points.index.append(test_points.index),
+        train_to=train_dates.max(),
+        test_from=test_dates.min(),
+        horizon=task.horizon,
+        reporting_lag=f"{tables.schema.reporting_lag_days(task.label)}d",
+    )
+    censored, labelled = {}, {}
+    for name, points in (("train", train_points), ("test", test_points)):
+        labels = label_returns(tables, points, task.horizon, task.label)
+        censored[name] = int(labels.isna().sum())
+        labelled[name] = labels.dropna()
+    features = build_features(
+        tables,
+        pd.DataFrame(index=labelled["train"].index.append(labelled["test"].index)),
+        catalog,
+    )
+    scored = pd.Series(True, index=labelled["train"].index)
+    if broad != task.cohort:
+        narrow = build_prediction_points(tables, train_dates, task.cohort).index
+        scored = pd.Series(scored.index.isin(narrow), index=scored.index)
+    return TrainingData(
+        train=features.loc[labelled["train"].index],
+        test=features.loc[labelled["test"].index],
+        train_labels=labelled["train"],
+        test_labels=labelled["test"],
+        scored=scored,
+        censored=censored,
+        test_points=test_points.loc[labelled["test"].index],
+    )
+
+
+def _prediction_task(config: Config, tables: HistoryTables, task: Task) -> PredictionTask:
+    line = None if tables.line is None else dict(tables.line)
+    return PredictionTask(tables.schema, task.cohort, task.label, task.horizon, line)
+
+
+def train_task(
+    config: Config,
+    tables: HistoryTables,
+    name: str,
+    county: SimulatedCounty | None = None,
+) -> TaskResult:
+    """Train a task's model, compare it with the baselines, write model folder and tables.
+
+    Parameters
+    ----------
+    config
+        The run.
+    tables
+        The history.
+    name
+        Task of the config.
+    county
+        The simulated county, for the truth; None for real data.
+
+    Returns
+    -------
+    TaskResult
+        What was trained and how it compares.
+    """
+    task, catalog = config.tasks[name], load_features(config)
+    data = build_training_data(config, tables, task, catalog)
+    model = RiskModel(
+        catalog,
+        _prediction_task(config, tables, task),
+        seed=config.seed,
+        **config.model.model_dump(),
+    )
+    model.fit(data.train, data.train_labels, scored=data.scored)
+    risks = {"model": model.risk(data.test)}
+    risks |= _predict_baselines(config, data, catalog)
+    if county is not None and config.evaluation.truth_replicates:
+        risks["truth"] = _truth(config, county, task, data)
+    cluster = config.evaluation.cluster
+    evaluation = evaluate_risk(
+        data.test_labels,
+        risks,
+        clusters=None if cluster is None else data.test_points[cluster],
+        budgets=config.evaluation.budgets,
+        replicates=config.evaluation.replicates,
+        seed=config.seed,
+    )
+    folder = config.output / "models" / name
+    model.save(folder, {"task": name, "history": tables.fingerprint})
+    _write_evaluation(config.output / "evaluation" / name, evaluation)
+    return TaskResult(name, model, folder, evaluation, data, risks)
+
+
+def _truth(config: Config, county: SimulatedCounty, task: Task, data: TrainingData) -> pd.Series:
+    truth = county.true_risk(
+        data.test_points,
+        horizon_months=int(task.horizon.removesuffix("mo")),
+        replicates=config.evaluation.truth_replicates,
+        outcome="identified" if task.label == "identified" else "welfare",
+    )
+    return truth["true_risk"]
+
+
+def _predict_baselines(
+    config: Config, data: TrainingData, catalog: Catalog
+) -> dict[str, pd.Series]:
+    """Baselines learn from the cohort that is scored, on the features that the model is given."""
+    settings, found = config.baselines, {}
+    own = data.train.loc[data.scored.to_numpy()]
+    labels = data.train_labels.loc[own.index]
+    names = list(catalog.model_names)
+    if settings.logistic:
+        logistic = LogisticBaseline(C=settings.logistic_c).fit(own[names], labels)
+        found["logistic"] = pd.Series(
+            logistic.predict_proba(data.test[names])[:, 1], index=data.test.index
+        )
+    if settings.rules is not None:
+        rules = OfficeRules.load(None if settings.rules == "shipped" else settings.rules)
+        found["rules"] = rules.margin(data.test)
+    if settings.income_feature is not None:
+        found["income_rule"] = (
+            IncomeRule(settings.income_feature).fit(own, labels).margin(data.test)
+        )
+        if settings.vep:
+            vep = VulnerabilityBaseline(settings.income_feature).fit(own[names], labels)
+            found["vep"] = pd.Series(
+                vep.predict_proba(data.test[names])[:, 1], index=data.test.index
+            )
+    return found
+
+
+def _write_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("metrics", "intervals", "differences", "budgets", "reliability"):
+        table = getattr(evaluation, name)
+        if table is not None:
+            table.to_csv(folder / f"{name}.csv")
+
+
+def choose_tasks(config: Config, only: Iterable[str] = ()) -> list[str]:
+    """Names of the tasks to run: all of the config, or those named.
+
+    Raises
+    ------
+    DeclarationError
+        A task that the config does not have.
+    """
+    wanted = list(only) or list(config.tasks)
+    if unknown := [name for name in wanted if name not in config.tasks]:
+        known = ", ".join(config.tasks)
+        raise DeclarationError(
+            [Fault("task", f"'{name}'", f"one of {known}", "Correct it.") for name in unknown]
+        )
+    return wanted
+
+
+def evaluate_model(config: Config, tables: HistoryTables, model: str | Path) -> Evaluation:
+    """Evaluate a model on the test period of a config, on its own cohort and label."""
+    loaded = load_model(model)
+    task = task_of(loaded)
+    points = build_prediction_points(tables, config.periods.test.dates(), task.cohort)
+    labels = label_returns(tables, points, task.horizon, task.label).dropna()
+    points = points.loc[labels.index]
+    risk = loaded.risk(build_features(tables, points, loaded.catalog))
+    cluster = config.evaluation.cluster
+    return evaluate_risk(
+        labels,
+        {"model": risk},
+        clusters=None if cluster is None else points[cluster],
+        budgets=config.evaluation.budgets,
+        replicates=config.evaluation.replicates,
+        seed=config.seed,
+    )
+
+
+def explain_households(
+    config: Config,
+    tables: HistoryTables,
+    model: str | Path,
+    households: Iterable[str],
+    locale: str,
+) -> str:
+    """Some households with their risk and reasons, as text; those without a risk with the reason."""
+    loaded = load_model(model)
+    answer = predict_risk(
+        tables,
+        as_of_date=latest_date(config, tables),
+        model=loaded,
+        households=households,
+        locale=locale,
+    )
+    told = render_explained(
+        answer, answer.index[answer["status"] == "ok"], task_of(loaded).horizon, locale
+    )
+    others = answer[answer["status"] != "ok"]
+    lines = [f"{mask_id(str(h))}: {row['status_reason']}" for h, row in others.iterrows()]
+    return "\n".join([told, *lines])
+
+
+def check_for_leakage(config: Config, tables: HistoryTables) -> LeakageReport:
+    """The leakage check of the first task's features (see `poverty_risk.leakage`)."""
+    catalog, task = load_features(config), next(iter(config.tasks.values()))
+    data = build_training_data(config, tables, task, catalog)
+    points = pd.DataFrame(index=data.train.index)
+    return check_leakage(tables, points, data.train_labels, data.train, catalog, seed=config.seed)
+
+
+def log_result(config: Config, tables: HistoryTables, result: TaskResult) -> LoggedTraining:
+    """Log a trained task to MLflow and register its model."""
+    record = record_training(
+        result.model,
+        result.folder,
+        result.evaluation,
+        tables=tables,
+        config=json.loads(config.model_dump_json()),
+        sample=result.data.test,
+    )
+    settings = config.tracking
+    return log_training(
+        record,
+        experiment=settings.experiment,
+        registered_name=settings.registered_name,
+        alias=settings.alias,
+        store_folder=config.output / "mlflow",
+    )
+
+
+def latest_date(config: Config, tables: HistoryTables) -> pd.Timestamp:
+    """The date that a config scores at: its own, or the first day of which nothing is known."""
+    if config.scoring.as_of_date is not None:
+        return pd.Timestamp(config.scoring.as_of_date)
+    if config.history.source == "simulate":
+        return pd.Timestamp(config.history.simulate.end)
+    return tables.observed_to
+
+
+def score_latest(
+    config: Config, tables: HistoryTables, model: RiskModel | str | Path
+) -> dict[str, Any]:
+    """Score the latest date; write the visit-priority table and the explained households.
+
+    Returns
+    -------
+    dict
+        ``answer`` (from `predict_risk`), and the paths ``priority``, ``explained``, ``answers``.
+    """
+    locale, as_of = config.scoring.locale, latest_date(config, tables)
+    answer = predict_risk(tables, as_of_date=as_of, model=model, locale=locale)
+    folder = config.output / "visits"
+    folder.mkdir(parents=True, exist_ok=True)
+    index = pd.MultiIndex.from_product(
+        [answer.index, [as_of]], names=["household_id", "as_of_date"]
+    )
+    groups = find_groups(tables, index).droplevel("as_of_date")
+    key = read_or_make_key(config.output / "office_only" / "pseudonym.key")
+    table = build_priority_table(answer, groups, key, locale=locale)
+    paths = write_visits(folder, config, answer, table)
+    lookup = config.output / "office_only" / "households.csv"
+    scored = answer.index[answer["status"] == "ok"]
+    lookup.write_text(
+        pd.DataFrame({"pseudonym": table["pseudonym"], "household_id": scored}).to_csv(index=False)
+    )
+    lookup.chmod(0o600)
+    return {"answer": answer, **paths}
+
+
+def write_visits(
+    folder: Path, config: Config, answer: pd.DataFrame, table: pd.DataFrame
+) -> dict[str, Path]:
+    """Write the priority table (CSV with BOM, for spreadsheets) and the explained households."""
+    locale = config.scoring.locale
+    horizon = next(iter(config.tasks.values())).horizon
+    priority = folder / f"visit_priority_{locale}.csv"
+    priority.write_text(render_priority_csv(table, locale), encoding="utf-8-sig")
+    explained = folder / f"explained_{locale}.md"
+    first = answer.index[answer["status"] == "ok"][: config.scoring.explained]
+    explained.write_text(render_explained(answer, first, horizon, locale), encoding="utf-8")
+    return {"priority": priority, "explained": explained}

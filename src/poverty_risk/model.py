@@ -284,7 +284,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for position, name in enumerate(self.feature_names_in_):
             column = X[name]
             if name in self.categories_:
-                codes = pd.Categorical(column, categories=self.categories_[name]).codes
+                codes = pd.Index(self.categories_[name]).get_indexer(pd.Index(column.astype(object)))
                 matrix[:, position] = np.where(codes < 0, np.nan, codes)
             elif pd.api.types.is_numeric_dtype(column.dtype):
                 matrix[:, position] = column.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -357,7 +357,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         directions = self.directions
         if self.monotone and any(directions.values()):
             parameters["monotone_constraints"] = list(directions.values())
-            parameters["monotone_constraints_method"] = "advanced"
+            parameters["monotone_constraints_method"] = "intermediate"
         return parameters
 
     @property

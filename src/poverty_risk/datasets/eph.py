@@ -27,6 +27,7 @@ from poverty_risk.datasets.eph_codes import (
     MEMBER_FLAGS,
     REGIONS,
     STRATEGIES,
+    UNDEREMPLOYED,
 )
 from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.schema import load_schema
@@ -93,9 +94,9 @@ def read_eph(folder: str | Path, quarters: Iterable[str] | None = None) -> Histo
     Examples
     --------
     >>> from poverty_risk.datasets.eph import read_eph
-    >>> read_eph("no/such/folder")
+    >>> read_eph("no/such/folder")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    poverty_risk.exceptions.HistoryError: ...
+    poverty_risk.exceptions.HistoryError: 3 problems:...
     """
     frames = build_eph_frames(folder, quarters)
     return HistoryTables.from_frames(frames, load_schema("eph"))
@@ -124,9 +125,9 @@ def build_eph_frames(
     Examples
     --------
     >>> from poverty_risk.datasets.eph import build_eph_frames
-    >>> build_eph_frames("no/such/folder")
+    >>> build_eph_frames("no/such/folder", ["2008Q1"])  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    poverty_risk.exceptions.HistoryError: ...
+    poverty_risk.exceptions.HistoryError: 4 problems:...
     """
     folder = Path(folder)
     found = _find_quarters(folder, quarters)
@@ -229,15 +230,13 @@ def _read_quarters(
             )
         except (pa.ArrowException, KeyError, OSError) as error:
             reason = str(error).splitlines()[0][:160]
-            faults.append(Fault(f"EPH file {name}", reason, "INDEC's columns", "Export it again."))
+            faults.append(Fault(f"EPH file {name}", reason, "INDEC's columns", "Get it again."))
             continue
-        column = pa.array(np.full(part.num_rows, quarter, dtype=np.int64))
-        parts.append(part.append_column("quarter", column))
+        parts.append(part.append_column("quarter", pa.array(np.full(part.num_rows, quarter))))
     if faults:
         raise HistoryError(faults)
-    frame: pd.DataFrame = pa.concat_tables(parts).to_pandas(strings_to_categorical=False)
-    number = frame["NRO_HOGAR"].astype("int64").astype("str")
-    frame["household_id"] = frame["CODUSU"] + "_" + number
+    frame: pd.DataFrame = pa.concat_tables(parts).to_pandas()
+    frame["household_id"] = frame["CODUSU"] + "_" + frame["NRO_HOGAR"].astype("int64").astype("str")
     return frame
 
 
@@ -273,10 +272,8 @@ def _add_income(interview: pd.DataFrame, member: pd.DataFrame, line: pd.Series) 
     found = pd.DataFrame(
         {
             "members": groups.size(),
-            "adult_equivalents": groups.agg(lambda ages: ages.sum(skipna=False)),
+            "adult_equivalents": groups.sum().where(groups.count() == groups.size()),
         }
-        if member["adult_equivalent"].isna().any()
-        else {"members": groups.size(), "adult_equivalents": groups.sum()}
     )
     result = interview.join(found, on=["household_id", "quarter"])
     result["income_answered"] = ~result["DECIFR"].isin(NO_INCOME_ANSWER) & result["ITF"].notna()
@@ -290,10 +287,10 @@ def _add_income(interview: pd.DataFrame, member: pd.DataFrame, line: pd.Series) 
 
 
 def _find_first_visits() -> dict[int, int]:
-    """Which visit the first sighting of a dwelling was, by the pattern of quarters it was seen in.
+    """Which visit the first sighting of a dwelling was, by the quarters it was seen in.
 
-    The pattern is a bit mask of quarters since the first sighting. Patterns that two rotations share
-    (seen once; seen in two quarters running; seen twice a year apart) are left out.
+    The key is a bit mask of quarters since the first sighting. What fits two rotations (seen once,
+    in two quarters running, or twice a year apart) is left out.
     """
     starts: dict[int, set[int]] = {}
     for size in range(1, len(ROTATION) + 1):
@@ -304,7 +301,7 @@ def _find_first_visits() -> dict[int, int]:
 
 
 def _add_rotation(interview: pd.DataFrame) -> pd.DataFrame:
-    """Number of the visit, and what was known from the interview before."""
+    """Add the number of the visit, and what was known from the interview before."""
     result = interview.sort_values(["household_id", "quarter"], ignore_index=True)
     dwelling = result.groupby("CODUSU", sort=False)["quarter"]
     first = dwelling.transform("min")
@@ -342,9 +339,9 @@ def _decode(values: pd.Series, codes: dict[int, str]) -> pd.Series:
 
 
 def _name_interview(interview: pd.DataFrame) -> pd.DataFrame:
-    """The table of the schema from INDEC's columns."""
+    """Make the table of the schema from INDEC's columns."""
     day = _quarter_ends(interview["quarter"])
-    digits = interview["IDIMPH"].fillna("").str.replace("0", "", regex=False)
+    parts = interview["IDIMPH"].str.replace("0", "", regex=False).str.len().astype("float64")
     columns = {
         "household_id": interview["household_id"],
         "event_date": day,
@@ -352,8 +349,8 @@ def _name_interview(interview: pd.DataFrame) -> pd.DataFrame:
         "region": _decode(interview["REGION"], REGIONS),
         "city": "city_" + interview["AGLOMERADO"].astype("int64").astype("str").str.zfill(2),
         "weight": interview["PONDERA"],
-        "imputed_parts": digits.str.len().astype("int64"),
-        "imputed": digits != "",
+        "imputed_parts": parts,
+        "imputed": (parts > 0).astype("boolean").where(parts.notna()),
     }
     kept = (
         "visit interviews_before quarters_since_previous total_income income_answered members "
@@ -370,12 +367,14 @@ def _name_interview(interview: pd.DataFrame) -> pd.DataFrame:
 
 
 def _name_member(member: pd.DataFrame, interview: pd.DataFrame) -> pd.DataFrame:
-    """The table of the schema from INDEC's columns; amounts as multiples of the household's line."""
-    lines = interview.set_index(["household_id", "quarter"])["household_line"]
+    """Make the table of the schema; amounts become multiples of the household's line."""
+    households = interview.drop_duplicates(["household_id", "quarter"])
+    lines = households.set_index(["household_id", "quarter"])["household_line"]
     keys = pd.MultiIndex.from_frame(member[["household_id", "quarter"]])
     line = pd.Series(lines.reindex(keys).to_numpy(), index=member.index)
     day = _quarter_ends(member["quarter"])
     number = member["COMPONENTE"].astype("int64").astype("str")
+    worked = member["INTENSI"].between(1, 5)
     columns = {
         "household_id": member["household_id"],
         "person_id": member["household_id"] + "_" + number,
@@ -385,11 +384,7 @@ def _name_member(member: pd.DataFrame, interview: pd.DataFrame) -> pd.DataFrame:
         "age": member["CH06"].clip(lower=0),
         "adult_equivalent": member["adult_equivalent"],
         "education_level": member["NIVEL_ED"].map(EDUCATION_LEVELS),
-        # 1 looks for more hours, 2 does not; both work under 35 hours and would work more.
-        "underemployed": member["INTENSI"]
-        .isin([1, 2])
-        .astype("boolean")
-        .where(member["INTENSI"].between(1, 5)),
+        "underemployed": member["INTENSI"].isin(UNDEREMPLOYED).astype("boolean").where(worked),
         "hours": member["PP3E_TOT"].where(member["PP3E_TOT"] <= UNKNOWN_HOURS),
     }
     for source, (name, codes) in MEMBER_CODES.items():

@@ -15,6 +15,7 @@ __all__ = [
     "MEMBER_FLAGS",
     "REGIONS",
     "STRATEGIES",
+    "UNDEREMPLOYED",
 ]
 
 REGIONS = {
@@ -218,3 +219,8 @@ AMOUNTS = {
     "T_VI": "non_labour_income",
 }
 """Income of a person in pesos a month."""
+
+UNDEREMPLOYED = (1, 2)
+"""INTENSI of those who work under 35 hours a week and would work more: looking for more (1) or not
+(2). In these years 3 is full time, 4 more than 45 hours and 5 no work in the week; later layouts
+count both as 1."""

@@ -1,0 +1,78 @@
+"""Predict and explain which rural households are at risk of returning to poverty.
+
+The public names are imported when they are first used, so that ``import poverty_risk`` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from poverty_risk.cohort import build_prediction_points as build_prediction_points
+    from poverty_risk.datasets import make_household_history as make_household_history
+    from poverty_risk.datasets import read_eph as read_eph
+    from poverty_risk.evaluation import evaluate_risk as evaluate_risk
+    from poverty_risk.exceptions import PovertyRiskError as PovertyRiskError
+    from poverty_risk.explain import explain_risk as explain_risk
+    from poverty_risk.features import Catalog as Catalog
+    from poverty_risk.features import FeatureSpec as FeatureSpec
+    from poverty_risk.features import build_features as build_features
+    from poverty_risk.features import load_catalog as load_catalog
+    from poverty_risk.labels import label_returns as label_returns
+    from poverty_risk.leakage import check_leakage as check_leakage
+    from poverty_risk.model import PredictionTask as PredictionTask
+    from poverty_risk.model import RiskModel as RiskModel
+    from poverty_risk.predict import load_model as load_model
+    from poverty_risk.predict import predict_risk as predict_risk
+    from poverty_risk.reasons import build_reasons as build_reasons
+    from poverty_risk.schema import Schema as Schema
+    from poverty_risk.schema import load_schema as load_schema
+    from poverty_risk.splits import TemporalSplit as TemporalSplit
+    from poverty_risk.tables import HistoryTables as HistoryTables
+    from poverty_risk.tables import read_history as read_history
+    from poverty_risk.tracking import log_training as log_training
+
+_HOMES = {
+    "Catalog": "features",
+    "FeatureSpec": "features",
+    "HistoryTables": "tables",
+    "PovertyRiskError": "exceptions",
+    "PredictionTask": "model",
+    "RiskModel": "model",
+    "Schema": "schema",
+    "TemporalSplit": "splits",
+    "build_features": "features",
+    "build_prediction_points": "cohort",
+    "build_reasons": "reasons",
+    "check_leakage": "leakage",
+    "evaluate_risk": "evaluation",
+    "explain_risk": "explain",
+    "label_returns": "labels",
+    "load_catalog": "features",
+    "load_model": "predict",
+    "load_schema": "schema",
+    "log_training": "tracking",
+    "make_household_history": "datasets",
+    "predict_risk": "predict",
+    "read_eph": "datasets",
+    "read_history": "tables",
+}
+
+__all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604 - names of the mapping above
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        metadata = importlib.import_module("importlib.metadata")
+        return metadata.version("poverty-risk")
+    if name not in _HOMES:
+        message = f"module 'poverty_risk' has no attribute '{name}'"
+        raise AttributeError(message)
+    value = getattr(importlib.import_module(f"poverty_risk.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,379 @@
+"""MLflow: runs, registered models, and the way back from a URI to a model folder.
+
+Everything else in the package works without MLflow; it is imported when one of these functions runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from poverty_risk.exceptions import Fault, ModelFolderError, PovertyRiskError
+from poverty_risk.model_folder import MANIFEST
+from poverty_risk.tracking.record import TrainingRecord
+
+__all__ = ["LoggedTraining", "download_model_folder", "log_training"]
+
+DATABASE = "mlflow.db"
+ARTIFACTS = "mlartifacts"
+MODEL_NAME = "model"
+MOST_PARAMS = 100
+"""Parameters that MLflow takes in one call."""
+
+LONGEST_PARAM = 6_000
+"""Characters that MLflow keeps of a parameter."""
+
+REQUIRED = ("poverty-risk", "mlflow", "lightgbm", "numpy", "pandas", "scikit-learn", "duckdb")
+
+_SETTINGS = {
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
+    # Otherwise the project files of whatever folder one works in are copied into the model.
+    "MLFLOW_UV_AUTO_DETECT": "false",
+}
+_LOGGERS = ("mlflow", "alembic")
+
+
+@dataclass(frozen=True)
+class LoggedTraining:
+    """Where a training was logged.
+
+    Parameters
+    ----------
+    run_id
+        MLflow run.
+    model_uri
+        What `predict_risk` and MLflow load: ``models:/<name>/<version>``, or
+        ``models:/<model id>`` when it was not registered.
+    version
+        Registered version; None when it was not registered.
+    tracking_uri
+        The store.
+    """
+
+    run_id: str
+    model_uri: str
+    version: str | None
+    tracking_uri: str
+
+
+def log_training(
+    record: TrainingRecord,
+    experiment: str = "poverty-risk",
+    registered_name: str | None = "poverty-risk",
+    alias: str | None = "champion",
+    *,
+    tracking_uri: str | None = None,
+    store_folder: str | Path | None = None,
+) -> LoggedTraining:
+    """Log a training to MLflow and register its model.
+
+    Parameters
+    ----------
+    record
+        From `record_training`.
+    experiment
+        Experiment; made when it is not there.
+    registered_name
+        Registered model that gets a new version; None registers nothing.
+    alias
+        Alias that the new version gets, such as ``"champion"``; None leaves aliases as they are.
+    tracking_uri
+        MLflow store. By default ``MLFLOW_TRACKING_URI``; if that is not set, a SQLite database in
+        `store_folder`, with the artifacts beside it.
+    store_folder
+        Folder of that database; the current folder by default.
+
+    Returns
+    -------
+    LoggedTraining
+        Run, version and store.
+
+    Raises
+    ------
+    PovertyRiskError
+        MLflow refuses; the run is marked as failed.
+
+    Notes
+    -----
+    The run carries what the record holds and nothing else: no user, no path of a script. MLflow's
+    usage reports to its makers are switched off unless ``MLFLOW_DISABLE_TELEMETRY`` says otherwise.
+    The registered model is a copy of the model folder and of ``serving/pyfunc_model.py``; it holds
+    no pickle and loads with ``MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false``.
+    """
+    place = f"MLflow experiment '{experiment}'"
+    uri = _resolve_uri(tracking_uri, store_folder)
+    if (database := _sqlite_file(uri)) is not None:
+        database.parent.mkdir(parents=True, exist_ok=True)
+    with _open_store(uri, place, PovertyRiskError) as mlflow:
+        client = mlflow.MlflowClient()
+        run = client.create_run(
+            _find_experiment(client, experiment, uri),
+            tags=dict(record.tags),
+            run_name=f"{record.tags.get('label', MODEL_NAME)} {record.tags['model_id']}",
+        )
+        run_id = run.info.run_id
+        try:
+            _log_values(mlflow, client, run_id, record)
+            model_id = _log_model(mlflow, client, run.info, record)
+            model_uri, version = f"models:/{model_id}", None
+            if registered_name is not None:
+                version = _register(mlflow, client, model_uri, registered_name, alias)
+                model_uri = f"models:/{registered_name}/{version}"
+        except BaseException:
+            client.set_terminated(run_id, "FAILED")
+            raise
+        client.set_terminated(run_id)
+    return LoggedTraining(run_id, model_uri, version, uri)
+
+
+def _log_values(mlflow: Any, client: Any, run_id: str, record: TrainingRecord) -> None:
+    params = [
+        mlflow.entities.Param(name, value[:LONGEST_PARAM]) for name, value in record.params.items()
+    ]
+    for start in range(0, len(params), MOST_PARAMS):
+        client.log_batch(run_id, params=params[start : start + MOST_PARAMS])
+    for name, value in record.metrics.items():
+        client.log_metric(run_id, name, float(value))
+    for name, table in record.tables.items():
+        client.log_text(run_id, table.to_csv(), f"tables/{name}.csv")
+    for name, content in record.documents.items():
+        client.log_dict(run_id, content, f"{name}.json")
+    for name, figure in record.figures.items():
+        client.log_figure(run_id, figure, f"figures/{name}.png")
+
+
+def _log_model(mlflow: Any, client: Any, run: Any, record: TrainingRecord) -> str:
+    """Log the pyfunc model; its id."""
+    # Made by hand, because MLflow's own way adds user and script to its tags.
+    logged = client.create_logged_model(
+        run.experiment_id,
+        name=MODEL_NAME,
+        source_run_id=run.run_id,
+        tags=dict(record.tags),
+        params={name: value[:LONGEST_PARAM] for name, value in record.params.items()},
+    )
+    code = resources.files("poverty_risk") / "serving" / "pyfunc_model.py"
+    mlflow.models.Model.log(
+        artifact_path=None,
+        name=MODEL_NAME,
+        flavor=mlflow.pyfunc,
+        run_id=run.run_id,
+        model_id=logged.model_id,
+        python_model=str(code),
+        artifacts={"model_folder": str(record.model_folder.resolve())},
+        signature=_signature(mlflow, record),
+        input_example=record.input_example,
+        # Given, so that MLflow does not start processes to find them out.
+        pip_requirements=[f"{name}=={metadata.version(name)}" for name in REQUIRED],
+    )
+    return str(logged.model_id)
+
+
+def _signature(mlflow: Any, record: TrainingRecord) -> Any:
+    types, columns = mlflow.types, []
+    for name, kind in record.input_example.dtypes.items():
+        number = kind.kind == "f"
+        # A category may come as text or as a pandas category; MLflow's string refuses the latter.
+        declared = types.DataType.double if number else types.schema.AnyType()
+        columns.append(types.schema.ColSpec(declared, str(name), required=False))
+    texts = types.schema.Array(types.DataType.string)
+    answer = {"risk": types.DataType.double, "tier": types.DataType.string}
+    answer |= {"margin": types.DataType.double, "reasons": texts, "protective_factors": texts}
+    params = [
+        types.ParamSpec("locale", types.DataType.string, "zh"),
+        types.ParamSpec("reasons", types.DataType.boolean, True),
+    ]
+    return mlflow.models.ModelSignature(
+        inputs=types.Schema(columns),
+        outputs=types.Schema([types.schema.ColSpec(kind, name) for name, kind in answer.items()]),
+        params=types.ParamSchema(params),
+    )
+
+
+def _register(mlflow: Any, client: Any, model_uri: str, name: str, alias: str | None) -> str:
+    # MLflow prints what it did; the caller gets it as a value.
+    with contextlib.redirect_stderr(io.StringIO()):
+        version = str(mlflow.register_model(model_uri, name).version)
+    if alias is not None:
+        client.set_registered_model_alias(name, alias, version)
+    return version
+
+
+def _find_experiment(client: Any, name: str, uri: str) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    location = None
+    if (database := _sqlite_file(uri)) is not None:
+        # Beside the database: MLflow's default is the folder one happens to be in.
+        location = (database.parent / ARTIFACTS).as_uri()
+    return str(client.create_experiment(name, artifact_location=location))
+
+
+def download_model_folder(
+    uri: str, *, tracking_uri: str | None = None, store_folder: str | Path | None = None
+) -> Path:
+    """Find the model folder that an MLflow URI stands for.
+
+    Parameters
+    ----------
+    uri
+        ``models:/<name>@<alias>``, ``models:/<name>/<version>``, ``models:/<model id>`` or
+        ``runs:/<run id>/<path>``.
+    tracking_uri, store_folder
+        Where to look, as in `log_training`.
+
+    Returns
+    -------
+    Path
+        A local folder with ``manifest.json``. Of a store on this machine it is the store's own
+        folder: do not change it. From a server it is downloaded once per process and version.
+
+    Raises
+    ------
+    ModelFolderError
+        No such store, model, version, alias or run, or it holds no model folder.
+    """
+    if not uri.startswith(("models:/", "runs:/")):
+        raise ModelFolderError(
+            Fault("model URI", f"'{uri}'", "models:/... or runs:/...", "Correct the URI.")
+        )
+    store = _resolve_uri(tracking_uri, store_folder)
+    database = _sqlite_file(store)
+    if database is not None and not database.is_file():
+        # MLflow would make an empty database here.
+        raise ModelFolderError(
+            Fault(
+                f"'{uri}'",
+                f"no MLflow store {store}",
+                "the store that the model was registered in",
+                "Set MLFLOW_TRACKING_URI.",
+            )
+        )
+    with _open_store(store, f"'{uri}'", ModelFolderError) as mlflow:
+        folder = _download(mlflow, store, _pin(mlflow, uri))
+    manifests = sorted(folder.rglob(MANIFEST))
+    if len(manifests) != 1:
+        raise ModelFolderError(
+            Fault(
+                f"'{uri}'",
+                f"{len(manifests)} files {MANIFEST}",
+                "a model that was logged by poverty_risk",
+                "Check the URI; other MLflow models cannot be used here.",
+            )
+        )
+    return manifests[0].parent
+
+
+def _pin(mlflow: Any, uri: str) -> str:
+    """The URI with its alias replaced by the version that has it now."""
+    name, at, alias = uri.removeprefix("models:/").partition("@")
+    if uri.startswith("runs:/") or not at:
+        return uri
+    version = mlflow.MlflowClient().get_model_version_by_alias(unquote(name), unquote(alias))
+    return f"models:/{name}/{version.version}"
+
+
+def _download(mlflow: Any, store: str, uri: str) -> Path:
+    if _sqlite_file(store) is not None or uri.endswith("/latest"):
+        return Path(mlflow.artifacts.download_artifacts(uri))
+    folder = Path(_make_download_folder(store, uri).name)
+    if not any(folder.rglob(MANIFEST)):
+        mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))
+    return folder
+
+
+@functools.cache
+def _make_download_folder(store: str, uri: str) -> tempfile.TemporaryDirectory[str]:
+    """One folder per process and version; it goes away with the process."""
+    del store, uri  # they are the key of the cache
+    return tempfile.TemporaryDirectory(prefix="poverty-risk-")
+
+
+# ---------------------------------------------------------------------------------- the store
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]).absolute()
+
+
+def _resolve_uri(tracking_uri: str | None, store_folder: str | Path | None) -> str:
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if uri:
+        return uri
+    folder = Path.cwd() if store_folder is None else Path(store_folder)
+    return f"sqlite:///{folder.absolute() / DATABASE}"
+
+
+@contextlib.contextmanager
+def _open_store(uri: str, place: str, error: type[PovertyRiskError]) -> Iterator[Any]:
+    """MLflow set to a store, quiet, with everything as it was afterwards; its errors as ours."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow  # noqa: PLC0415 - takes seconds
+    import mlflow.pyfunc  # noqa: PLC0415
+
+    with _environment(_SETTINGS), _quiet_logs(), _tracking_to(mlflow, uri):
+        try:
+            yield mlflow
+        except mlflow.exceptions.MlflowException as refusal:
+            reason = str(refusal).splitlines()[0][:300]
+            raise error(
+                Fault(place, reason, f"what MLflow can do in {uri}", "Check name and store.")
+            ) from refusal
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _quiet_logs() -> Iterator[None]:
+    """Only warnings of MLflow and of the migrations that make its database."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _tracking_to(mlflow: Any, uri: str) -> Iterator[None]:
+    # Without the variable MLflow tells whether somebody set the store in this process; setting it
+    # sets the variable too, so both are put back.
+    variable = os.environ.pop("MLFLOW_TRACKING_URI", None)
+    chosen = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(chosen)
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if variable is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = variable

@@ -58,7 +58,9 @@ class FeatureWords(Declared):
     raises, lowers
         Sentence for when its contribution raises or lowers the assessed risk; may hold ``{value}``
         and ``{typical}``.
-    raises_true, raises_false, lowers_true, lowers_false
+    either
+        One sentence for both directions, where the value alone says it.
+    raises_true, raises_false, lowers_true, lowers_false, either_true, either_false
         The same for a flag, by its value.
     ask
         What to ask for when the value is missing.
@@ -67,21 +69,24 @@ class FeatureWords(Declared):
     label: str
     raises: str | None = None
     lowers: str | None = None
+    either: str | None = None
     raises_true: str | None = None
     raises_false: str | None = None
     lowers_true: str | None = None
     lowers_false: str | None = None
+    either_true: str | None = None
+    either_false: str | None = None
     ask: str | None = None
 
     def sentence(self, *, raises: bool, flag: bool | None) -> str | None:
         """The sentence for a direction and, for a flag, its value; None when there is none."""
         direction = "raises" if raises else "lowers"
-        if flag is not None:
-            by_value: str | None = getattr(self, f"{direction}_{str(flag).lower()}")
-            if by_value is not None:
-                return by_value
-        sentence: str | None = getattr(self, direction)
-        return sentence
+        by_value = "" if flag is None else f"_{str(flag).lower()}"
+        for name in (f"{direction}{by_value}", f"either{by_value}", direction, "either"):
+            text: str | None = getattr(self, name)
+            if text is not None:
+                return text
+        return None
 
 
 class FeatureSpec(Declared):

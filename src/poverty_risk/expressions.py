@@ -68,6 +68,15 @@ def _as_of(context: Context) -> Any:
     return context.as_of_date
 
 
+def _unless_missing(function: Callable[..., Any], values: tuple[Any, ...]) -> Any:
+    # SQL engines disagree on missing values here, and most skip them; in this language they count.
+    columns = [value for value in values if not isinstance(value, int | float)]
+    result = function(*values)
+    for column in columns:
+        result = ibis.ifelse(column.isnull(), None, result)
+    return result
+
+
 # name -> (fewest arguments, most arguments, what it compiles to)
 FUNCTIONS: dict[str, tuple[int, int, Callable[..., Any]]] = {
     "is_missing": (1, 1, lambda _, value: value.isnull()),
@@ -75,8 +84,8 @@ FUNCTIONS: dict[str, tuple[int, int, Callable[..., Any]]] = {
     "where": (3, 3, lambda _, test, yes, no: ibis.ifelse(test, yes, no)),
     "abs": (1, 1, lambda _, value: value.abs()),
     "log1p": (1, 1, lambda _, value: ibis.ifelse(value > -1, (value + 1.0).ln(), None)),
-    "least": (2, 20, lambda _, *values: ibis.least(*values)),
-    "greatest": (2, 20, lambda _, *values: ibis.greatest(*values)),
+    "least": (2, 20, lambda _, *values: _unless_missing(ibis.least, values)),
+    "greatest": (2, 20, lambda _, *values: _unless_missing(ibis.greatest, values)),
     "days_since": (1, 1, lambda context, date: _days_between(_as_of(context), date)),
     "days_until": (1, 1, lambda context, date: _days_between(date, _as_of(context))),
     "years_since": (
@@ -96,6 +105,13 @@ _BUILT_IN: dict[str, Callable[[Context], Any]] = {
     "as_of_month": lambda context: _as_of(context).month(),
 }
 
+
+def _divide(numerator: Any, denominator: Any) -> Any:
+    if isinstance(denominator, int | float):
+        return numerator / denominator if denominator else ibis.null("float64")
+    return numerator / denominator.nullif(0)
+
+
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: lambda a, b: a == b,
     ast.NotEq: lambda a, b: a != b,
@@ -109,14 +125,8 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: lambda a, b: a + b,
     ast.Sub: lambda a, b: a - b,
     ast.Mult: lambda a, b: a * b,
-    ast.Div: lambda a, b: _divide(a, b),
+    ast.Div: _divide,
 }
-
-
-def _divide(numerator: Any, denominator: Any) -> Any:
-    if isinstance(denominator, int | float):
-        return numerator / denominator if denominator else ibis.null("float64")
-    return numerator / denominator.nullif(0)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -80,7 +80,9 @@ def label_returns(
         known = ", ".join(schema.labels)
         raise LabelError(Fault("label", f"'{name}'", f"one of {known}", "Correct the name."))
     horizon = Horizon.parse(horizon)
-    happened, followed = _outcome(tables, pd.MultiIndex.from_frame(points.index.to_frame(index=False)), horizon, name)
+    happened, followed = _outcome(
+        tables, pd.MultiIndex.from_frame(points.index.to_frame(index=False)), horizon, name
+    )
     labels = np.where(happened, 1.0, np.where(followed, 0.0, np.nan))
     return pd.Series(labels, index=points.index, name="label")
 

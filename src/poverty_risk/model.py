@@ -284,7 +284,9 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for position, name in enumerate(self.feature_names_in_):
             column = X[name]
             if name in self.categories_:
-                codes = pd.Index(self.categories_[name]).get_indexer(pd.Index(column.astype(object)))
+                codes = pd.Index(self.categories_[name]).get_indexer(
+                    pd.Index(column.astype(object))
+                )
                 matrix[:, position] = np.where(codes < 0, np.nan, codes)
             elif pd.api.types.is_numeric_dtype(column.dtype):
                 matrix[:, position] = column.to_numpy(dtype=np.float64, na_value=np.nan)

@@ -19,7 +19,7 @@ from poverty_risk.baselines import (
 )
 from poverty_risk.cohort import build_prediction_points, find_groups
 from poverty_risk.config import Config, Task
-from poverty_risk.datasets import SimulatedCounty, make_household_history, read_eph
+from poverty_risk.datasets import OUTCOMES, SimulatedCounty, make_household_history, read_eph
 from poverty_risk.evaluation import Evaluation, evaluate_risk
 from poverty_risk.exceptions import DeclarationError, Fault
 from poverty_risk.features import Catalog, build_features, load_catalog
@@ -227,7 +227,7 @@ def train_task(
     model.fit(data.train, data.train_labels, scored=data.scored)
     risks = {"model": model.risk(data.test)}
     risks |= _predict_baselines(config, data, catalog)
-    if county is not None and config.evaluation.truth_replicates:
+    if county is not None and config.evaluation.truth_replicates and task.label in OUTCOMES:
         risks["truth"] = _truth(config, county, task, data)
     cluster = config.evaluation.cluster
     evaluation = evaluate_risk(
@@ -249,9 +249,9 @@ def _truth(config: Config, county: SimulatedCounty, task: Task, data: TrainingDa
         data.test_points,
         horizon_months=int(task.horizon.removesuffix("mo")),
         replicates=config.evaluation.truth_replicates,
-        outcome="identified" if task.label == "identified" else "welfare",
+        outcome=task.label,
     )
-    return truth["true_risk"]
+    return truth["true_risk"].rename("risk")
 
 
 def _predict_baselines(

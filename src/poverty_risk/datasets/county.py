@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from poverty_risk.datasets.dynamics import EventLog, calendar, live_one_month
+from poverty_risk.datasets.dynamics import live_one_month
+from poverty_risk.datasets.events import EventLog, calendar
 from poverty_risk.datasets.feeds import build_frames
 from poverty_risk.datasets.identification import ACCOUNT_MONTH, find_failing, review_month
 from poverty_risk.datasets.population import MONTHS, Array, State, draw_population, line_of
@@ -116,14 +117,17 @@ class SimulatedCounty:
                 draws = np.stack(found)
                 here = months == month
                 risk[here] = draws.mean(axis=0)[rows[here]]
-                spread = draws.std(axis=0, ddof=1) if replicates > 1 else np.full(draws.shape[1], np.nan)
+                spread = (
+                    draws.std(axis=0, ddof=1) if replicates > 1 else np.full(draws.shape[1], np.nan)
+                )
                 error[here] = spread[rows[here]] / np.sqrt(replicates)
         return pd.DataFrame({"true_risk": risk, "standard_error": error}, index=points.index)
 
     def _locate(self, points: pd.DataFrame) -> tuple[Array, Array]:
         ids = points.index.get_level_values("household_id").astype(str)
         dates = pd.DatetimeIndex(points.index.get_level_values("as_of_date"))
-        rows = pd.to_numeric(ids.str[1:], errors="coerce").to_numpy() - 1
+        numbers = pd.Series(ids.str[1:], dtype="object")
+        rows = pd.to_numeric(numbers, errors="coerce").to_numpy(float) - 1
         months = np.asarray(dates.year * MONTHS + dates.month - 1)
         faults = []
         unknown = ~((rows >= 0) & (rows < self.n_households))
@@ -280,12 +284,12 @@ def _live_on(state: State, rng: np.random.Generator, months: int, outcome: str) 
         if outcome in ("guarantee_failed", "any"):
             came |= _is_failing(state) & ~before
     if outcome == "identified":
-        return 1 - spared
+        return np.asarray(1 - spared)
     return np.where(came, 1.0, 1 - spared if outcome == "any" else 0.0)
 
 
 def _is_failing(state: State) -> Array:
-    return np.any(list(find_failing(state).values()), axis=0)
+    return np.asarray(np.any(list(find_failing(state).values()), axis=0))
 
 
 class _Truth:

@@ -77,7 +77,9 @@ def _income(recorder: Recorder) -> pa.Table:
         "members": both["size"][rows].astype(int),
         **parts,
     }
-    return recorder.table("income", end[rows], columns, np.concatenate([known, known[again] + later]))
+    return recorder.table(
+        "income", end[rows], columns, np.concatenate([known, known[again] + later])
+    )
 
 
 def _recorded_parts(
@@ -116,8 +118,7 @@ def _work(recorder: Recorder) -> pa.Table:
         "worked": seen["worked"],
         "place": (
             PLACES[seen["place"]],
-            ~seen["worked"]
-            | (recorder.rng.random(len(seen["who"])) < recorder.spec.missing.place),
+            ~seen["worked"] | (recorder.rng.random(len(seen["who"])) < recorder.spec.missing.place),
         ),
         "wage": (seen["wage"].round(-1), ~seen["worked"]),
         "public_post": seen["public_post"],
@@ -150,7 +151,9 @@ def _schooling(recorder: Recorder) -> pa.Table:
     none = np.zeros(len(drops["who"]))
     empty = np.zeros(0)
     names = np.array(STAGE_NAMES)
-    stage = np.concatenate([names[terms.get("stage", empty).astype(int)], np.full(len(none), "compulsory")])
+    stage = np.concatenate(
+        [names[terms.get("stage", empty).astype(int)], np.full(len(none), "compulsory")]
+    )
     # Terms begin on the first day of March and September; drop-outs are noticed on some day.
     event = np.where(out, recorder.days_in(month), recorder.first_day(month))
     columns = {
@@ -183,9 +186,18 @@ def _check(recorder: Recorder) -> pa.Table:
     uninsured = insured.get("uninsured", np.zeros(0)).astype(int)
     who = insured["who"]
     parts.append(
-        (who, insured["month"], np.full(len(who), "insurance"), uninsured == 0, uninsured * 0 - 1, uninsured)
+        (
+            who,
+            insured["month"],
+            np.full(len(who), "insurance"),
+            uninsured == 0,
+            uninsured * 0 - 1,
+            uninsured,
+        )
     )
-    who, month, item, passed, grade, bare = (np.concatenate(part) for part in zip(*parts, strict=True))
+    who, month, item, passed, grade, bare = (
+        np.concatenate(part) for part in zip(*parts, strict=True)
+    )
     no_grade = (grade < 0) | (rng.random(len(who)) < spec.missing.grade)
     columns = {
         "household_id": recorder.household_ids[who],
@@ -247,9 +259,11 @@ def _assistance(recorder: Recorder) -> pa.Table:
     low, high = recorder.spec.lag_days.assistance
     known = begun + recorder.rng.integers(low, high + 1, len(begun)).astype("timedelta64[D]")
     closed = recorder.last_day(ended[again])
-    rows = np.concatenate([np.flatnonzero((amount >= 1)), place])
+    rows = np.concatenate([np.flatnonzero(amount >= 1), place])
     until_all = np.concatenate([until[amount >= 1], closed])
-    known_all = np.concatenate([known[amount >= 1], np.maximum(closed, known[place]) + np.timedelta64(20, "D")])
+    known_all = np.concatenate(
+        [known[amount >= 1], np.maximum(closed, known[place]) + np.timedelta64(20, "D")]
+    )
     columns = {
         "household_id": recorder.household_ids[who[rows]],
         "kind": kind[rows],
@@ -291,7 +305,9 @@ def _relocation(recorder: Recorder) -> pa.Table:
     working = recorder.first.sum_by_household(recorder.first.persons["working"].astype(int)) > 0
     who = np.concatenate([start, yearly["who"]])
     has_job = np.concatenate([working[start], yearly.get("has_job", np.zeros(0, dtype=bool))])
-    event = np.concatenate([np.full(len(start), recorder.start), recorder.last_day(yearly["month"])])
+    event = np.concatenate(
+        [np.full(len(start), recorder.start), recorder.last_day(yearly["month"])]
+    )
     columns = {
         "household_id": recorder.household_ids[who],
         "mode": np.where(h["centralised"][who], "centralised", "scattered"),

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from poverty_risk.datasets.dynamics import EventLog, calendar
+from poverty_risk.datasets.events import EventLog, calendar
 from poverty_risk.datasets.population import (
     MONTHS,
     PRESENT,
@@ -35,6 +35,8 @@ RISK_TYPES = (
     "water",
     "other",
 )
+
+
 def find_failing(state: State) -> dict[str, Array]:
     """Whether each guarantee fails for each household now."""
     return {
@@ -50,7 +52,13 @@ def _account(state: State) -> SimpleNamespace:
     size = np.maximum(state.sum_by_household((state.persons["status"] == PRESENT).astype(int)), 1)
     line = line_of([calendar(state.month)[0]])[calendar(state.month)[0]]
     sums = {name: state.year_sum(name) for name in state.rolling}
-    net = sums["wage"] + sums["business"] - sums["business_cost"] + sums["property"] + sums["transfer"]
+    net = (
+        sums["wage"]
+        + sums["business"]
+        - sums["business_cost"]
+        + sums["property"]
+        + sums["transfer"]
+    )
     rigid = sums["medical"] + sums["education"] + sums["loss"]
     return SimpleNamespace(
         size=size,
@@ -112,11 +120,16 @@ def review_month(
     h["alerted"] = rng.random(len(chance)) < np.minimum(money.alert, 0.95)
     if log is not None and calendar(state.month)[1] == ACCOUNT_MONTH:
         who = np.flatnonzero(h["active"])
-        log.add("account", state.month, who, size=account.size[who],
-                **{name: values[who] for name, values in account.sums.items()})
+        log.add(
+            "account",
+            state.month,
+            who,
+            size=account.size[who],
+            **{name: values[who] for name, values in account.sums.items()},
+        )
     state.past_ratio[state.month % MONTHS] = account.ratio
     h["ratio"] = account.ratio
-    return chance
+    return np.asarray(chance)
 
 
 def _look(state: State, rng: Rng, hardship: Array, log: EventLog | None) -> Array:
@@ -130,8 +143,9 @@ def _look(state: State, rng: Rng, hardship: Array, log: EventLog | None) -> Arra
     declared = c.monitoring.declared * np.clip(hardship, 0, 1)
     alerted = h["alerted"].astype(float)
     drawn = c.records.random_visits
+    # Drawn whether or not anybody writes it down, so that a life can be lived again.
+    draws = rng.random((3, len(routine)))
     if log is not None:
-        draws = rng.random((3, len(routine)))
         found = (hardship > 0) & (draws[2] < 0.7)
         for purpose, mask in (
             ("alert", h["alerted"]),
@@ -140,7 +154,7 @@ def _look(state: State, rng: Rng, hardship: Array, log: EventLog | None) -> Arra
         ):
             who = np.flatnonzero(mask & h["active"])
             log.add("visit", state.month, who, purpose=purpose, found=found[who])
-    return 1 - (1 - routine) * (1 - alerted) * (1 - declared) * (1 - drawn)
+    return np.asarray(1 - (1 - routine) * (1 - alerted) * (1 - declared) * (1 - drawn))
 
 
 def _main_reason(state: State, account: SimpleNamespace, failing: dict[str, Array]) -> Array:
@@ -163,7 +177,7 @@ def _main_reason(state: State, account: SimpleNamespace, failing: dict[str, Arra
         "water": failing["water"] * 0.4,
         "other": np.full(len(able), 0.05),
     }
-    return np.argmax(np.stack([parts[name] for name in RISK_TYPES]), axis=0)
+    return np.asarray(np.argmax(np.stack([parts[name] for name in RISK_TYPES]), axis=0))
 
 
 def _identify(
@@ -190,8 +204,13 @@ def _identify(
     log.add("identified", state.month, found, category=category, reason=reason)
     month_help = h["help"][found]
     log.add("help", state.month, found, amount=month_help, medical=paid)
-    log.add("rolling_account", state.month, found, size=account.size[found],
-            **{name: values[found] for name, values in account.sums.items()})
+    log.add(
+        "rolling_account",
+        state.month,
+        found,
+        size=account.size[found],
+        **{name: values[found] for name, values in account.sums.items()},
+    )
 
 
 def _support(state: State, rng: Rng, account: SimpleNamespace, log: EventLog | None) -> None:
@@ -216,9 +235,7 @@ def _clear(
     log: EventLog | None,
 ) -> None:
     c, h = load_constants().monitoring, state.households
-    waited = (h["monitored_since"] >= 0) & (
-        state.month - h["monitored_since"] >= c.least_months
-    )
+    waited = (h["monitored_since"] >= 0) & (state.month - h["monitored_since"] >= c.least_months)
     solid = (account.reference > 1.1) & ~failing["housing"] & ~failing["water"]
     draw = rng.random(len(waited))
     cleared = np.flatnonzero(waited & solid & (draw < c.cleared_per_month))

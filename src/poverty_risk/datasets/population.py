@@ -56,7 +56,8 @@ MONTHS = 12
 def load_constants() -> SimpleNamespace:
     """The constants of ``county.yaml``, by attribute."""
     path = Path(str(resources.files("poverty_risk.datasets") / "county.yaml"))
-    return _by_attribute(read_yaml(path))
+    constants: SimpleNamespace = _by_attribute(read_yaml(path))
+    return constants
 
 
 def _by_attribute(value: Any) -> Any:
@@ -124,7 +125,8 @@ class State:
 
     def sum_by_household(self, values: Array) -> Array:
         """Sum of a person column over each household."""
-        return np.add.reduceat(values, self.first)
+        total: Array = np.add.reduceat(values, self.first)
+        return total
 
     def year_sum(self, name: str) -> Array:
         """The last 12 months of a kind, per household."""
@@ -139,7 +141,7 @@ def age_years(state: State) -> Array:
 
 def lognormal(rng: np.random.Generator, spec: Any, size: int) -> Array:
     """Draws with a median and a standard deviation of the logarithm."""
-    return spec.median * np.exp(rng.normal(0.0, spec.sd_log, size))
+    return np.asarray(spec.median * np.exp(rng.normal(0.0, spec.sd_log, size)))
 
 
 def labour_capacity(state: State, age: Array) -> Array:
@@ -174,9 +176,7 @@ def _draw_villages(n_households: int, rng: np.random.Generator) -> Columns:
         "township": np.arange(size) // c.villages_per_township,
         "remote": np.clip(rng.normal(c.remoteness_km.mean, c.remoteness_km.sd, size), 2, 110),
         "diligence": np.clip(rng.normal(c.diligence.mean, c.diligence.sd, size), 0.02, 0.4),
-        "flood": np.clip(
-            rng.normal(c.flood_per_year.mean, c.flood_per_year.sd, size), 0.003, 0.25
-        ),
+        "flood": np.clip(rng.normal(c.flood_per_year.mean, c.flood_per_year.sd, size), 0.003, 0.25),
         "income": lognormal(rng, c.collective_income, size),
         "road": rng.random(size) < c.road,
         "clinic": rng.random(size) < c.clinic,
@@ -301,7 +301,9 @@ def _draw_health(state: State, rng: np.random.Generator) -> None:
     p["chronic"] = rng.random(len(age)) < np.clip(onset * fragility, 0, 0.75)
     disabled = c.disabled_at_start.at_30 * np.exp(c.disabled_at_start.growth * (age - 30))
     has = rng.random(len(age)) < np.clip(disabled * np.sqrt(fragility), 0, 0.5)
-    p["disability"] = np.where(has, rng.choice([1, 2, 3, 4], len(age), p=[0.12, 0.3, 0.33, 0.25]), 0)
+    p["disability"] = np.where(
+        has, rng.choice([1, 2, 3, 4], len(age), p=[0.12, 0.3, 0.33, 0.25]), 0
+    )
 
 
 def _draw_schooling(state: State, rng: np.random.Generator) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from poverty_risk.datasets.dynamics import EventLog, calendar, describe_persons
+from poverty_risk.datasets.events import EventLog, calendar, describe_persons
 from poverty_risk.datasets.population import (
     MONTHS,
     PRESENT,
@@ -77,24 +77,28 @@ class Recorder:
     def days_in(self, month: Array) -> Array:
         """A random day of each month (months since year 0)."""
         offset = self.rng.integers(0, 28, len(month))
-        return self.first_day(month) + offset.astype("timedelta64[D]")
+        return np.asarray(self.first_day(month) + offset.astype("timedelta64[D]"))
 
     @staticmethod
     def first_day(month: Array) -> Array:
         """First day of each month."""
-        return (month - EPOCH).astype("datetime64[M]").astype("datetime64[D]")
+        return np.asarray((month - EPOCH).astype("datetime64[M]").astype("datetime64[D]"))
 
     @classmethod
     def last_day(cls, month: Array) -> Array:
         """Last day of each month."""
-        return cls.first_day(month + 1) - np.timedelta64(1, "D")
+        return np.asarray(cls.first_day(month + 1) - np.timedelta64(1, "D"))
 
     def missing(self, values: Array, share: float) -> tuple[Array, Array]:
         """Values of which a share was never written down."""
         return values, self.rng.random(len(values)) < share
 
     def table(
-        self, name: str, event_date: Array, columns: dict[str, Values], known_date: Array | None = None
+        self,
+        name: str,
+        event_date: Array,
+        columns: dict[str, Values],
+        known_date: Array | None = None,
     ) -> pa.Table:
         """A raw table of what was known before the end, with doubles and impossible dates."""
         low, high = getattr(self.spec.lag_days, name)
@@ -128,7 +132,9 @@ class Recorder:
         month, gone = ends["month"], ends["who"]
         everyone = np.concatenate([who, gone])
         began = np.concatenate([np.full(len(who), self.start), self.days_in(month)])
-        status = np.concatenate([np.full(len(who), "active"), ends.get("status", np.zeros(0, "U9"))])
+        status = np.concatenate(
+            [np.full(len(who), "active"), ends.get("status", np.zeros(0, "U9"))]
+        )
         village = h["village"][everyone]
         lifted = h["lifted"][everyone]
         columns = {

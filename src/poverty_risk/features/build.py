@@ -257,7 +257,7 @@ def _aggregate(spec: FeatureSpec, records: Any, inside: Any, context: Context) -
         return value.nunique(where=inside).cast("float64")
     if spec.kind != "category":
         value = value.cast("float64")
-    return _OF_VALUES[str(spec.aggregator)](value, records, inside & value.notnull())
+    return _OF_VALUES[str(spec.aggregator)](value, records, inside & value.notnull())  # noqa: PD004 - Ibis, not pandas
 
 
 def _days_since(records: Any) -> Any:

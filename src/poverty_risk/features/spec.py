@@ -308,7 +308,7 @@ class Catalog:
         return [spec.model_dump(exclude_defaults=True) for spec in self.specs]
 
     def extended(self, specs: Iterable[FeatureSpec]) -> Catalog:
-        """This catalogue with further features at its end."""
+        """A catalogue with further features at its end."""
         return Catalog([*self.specs, *specs], self.schema_name, self.place)
 
     def select(self, names: Iterable[str]) -> Catalog:

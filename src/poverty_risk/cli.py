@@ -91,6 +91,8 @@ def demo(config_path: Path, output: Path | None) -> None:
 
 
 def _show_result(result: Any) -> None:
+    from poverty_risk.report.summary import build_comparison  # noqa: PLC0415
+
     data = result.data
     click.echo(
         f"\n{result.name}: learned from {len(data.train):,} points "
@@ -98,11 +100,7 @@ def _show_result(result: Any) -> None:
         f"({int(data.test_labels.sum()):,}); censored: train {data.censored['train']:,}, "
         f"test {data.censored['test']:,}"
     )
-    _show("on the test period", result.evaluation.metrics)
-    if result.evaluation.intervals is not None and len(result.evaluation.intervals):
-        _show("intervals", result.evaluation.intervals)
-        _show("model minus the others, paired", result.evaluation.differences)
-    _show("at visit budgets", result.evaluation.budgets)
+    _show("on the test period", build_comparison(result.evaluation))
 
 
 def _show_scored(scored: dict[str, Any]) -> None:
@@ -165,6 +163,7 @@ def train(
         result = workflows.train_task(config, tables, name, county)
         _show_result(result)
         click.echo(f"\nmodel folder            {result.folder}")
+        click.echo(f"evaluation tables       {config.output / 'evaluation' / name}")
         if config.tracking.enabled and number == 0:
             logged = workflows.log_result(config, tables, result)
             click.echo(f"registered in MLflow    {logged.model_uri}  ({logged.tracking_uri})")

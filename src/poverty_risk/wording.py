@@ -89,7 +89,7 @@ def format_value(value: Any, unit: str, locale: str) -> str:
         return str(template["large" if large else "small"]).format(n=shown)
     if unit in ("share", "percent"):
         return str(template).format(n=_number(100 * number, 0))
-    decimals = 0 if unit in ("days", "points", "level") else 1
+    decimals = 0 if unit in ("days", "points", "level", "age") else 1
     return str(template).format(n=_number(number, decimals))
 
 

@@ -6,14 +6,71 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from poverty_risk.evaluation import Evaluation
 from poverty_risk.privacy import hash_id, mask_id
 from poverty_risk.reasons import describe_risk
 from poverty_risk.wording import format_value, load_locale
 
-__all__ = ["build_priority_table", "render_explained", "render_priority_csv"]
+__all__ = ["build_comparison", "build_priority_table", "render_explained", "render_priority_csv"]
 
 NEVER_FIRST = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes text that begins so for a formula."""
+
+
+COMPARED_BUDGETS = (0.05, 0.10)
+"""Visit budgets of the short comparison; all others stand in the written tables."""
+
+
+def build_comparison(evaluation: Evaluation) -> pd.DataFrame:
+    """The short comparison: one row per candidate, texts with 95 % intervals where there are any.
+
+    Parameters
+    ----------
+    evaluation
+        From `evaluate_risk`; its first candidate is compared with the others.
+
+    Returns
+    -------
+    DataFrame
+        Texts by candidate: ``AUC``, ``AP``, ``Brier``, precision and recall at the shown budgets,
+        and ``ahead by`` (AUC of the first candidate minus this one, paired resamples).
+    """
+    budgets = [b for b in COMPARED_BUDGETS if b in evaluation.budgets.index.get_level_values("budget")]
+    columns = {"auc": "AUC", "average_precision": "AP", "brier": "Brier"}
+    for budget in budgets:
+        columns[f"precision_at_{budget:g}"] = f"precision at {budget:.0%}"
+        columns[f"recall_at_{budget:g}"] = f"recall at {budget:.0%}"
+    rows = {}
+    for name in evaluation.metrics.index:
+        row = {}
+        for metric, title in columns.items():
+            row[title] = _with_interval(evaluation, str(name), metric)
+        row["ahead by (AUC)"] = _difference(evaluation, str(name))
+        rows[name] = row
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _with_interval(evaluation: Evaluation, name: str, metric: str) -> str:
+    if (name, metric) in evaluation.intervals.index:
+        found = evaluation.intervals.loc[(name, metric)]
+        if pd.isna(found["estimate"]):
+            return "-"
+        return f"{found['estimate']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+    if metric in evaluation.metrics.columns:
+        value = evaluation.metrics.loc[name, metric]
+    else:
+        which, _, budget = metric.partition("_at_")
+        value = evaluation.budgets.loc[(name, float(budget)), which]
+    return "-" if pd.isna(value) else f"{value:.3f}"
+
+
+def _difference(evaluation: Evaluation, name: str) -> str:
+    rows = evaluation.differences.reset_index()
+    row = rows[(rows["metric"] == "auc") & (rows["baseline"] == name)] if len(rows) else rows
+    if not len(row):
+        return "-"
+    first = row.iloc[0]
+    return f"{first['difference']:+.3f} [{first['low']:+.3f}, {first['high']:+.3f}]"
 
 
 def build_priority_table(

@@ -9,10 +9,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from poverty_risk.baselines import IncomeRule as IncomeRule
+    from poverty_risk.baselines import LogisticBaseline as LogisticBaseline
+    from poverty_risk.baselines import OfficeRules as OfficeRules
+    from poverty_risk.baselines import VulnerabilityBaseline as VulnerabilityBaseline
     from poverty_risk.cohort import build_prediction_points as build_prediction_points
+    from poverty_risk.datasets import SimulatedCounty as SimulatedCounty
     from poverty_risk.datasets import make_household_history as make_household_history
     from poverty_risk.datasets import read_eph as read_eph
     from poverty_risk.evaluation import evaluate_risk as evaluate_risk
+    from poverty_risk.evaluation import plot_precision_at_budget as plot_precision_at_budget
+    from poverty_risk.evaluation import plot_reliability as plot_reliability
     from poverty_risk.exceptions import PovertyRiskError as PovertyRiskError
     from poverty_risk.explain import explain_risk as explain_risk
     from poverty_risk.features import Catalog as Catalog
@@ -37,11 +44,16 @@ _HOMES = {
     "Catalog": "features",
     "FeatureSpec": "features",
     "HistoryTables": "tables",
+    "IncomeRule": "baselines",
+    "LogisticBaseline": "baselines",
+    "OfficeRules": "baselines",
     "PovertyRiskError": "exceptions",
     "PredictionTask": "model",
     "RiskModel": "model",
     "Schema": "schema",
+    "SimulatedCounty": "datasets",
     "TemporalSplit": "splits",
+    "VulnerabilityBaseline": "baselines",
     "build_features": "features",
     "build_prediction_points": "cohort",
     "build_reasons": "reasons",
@@ -54,6 +66,8 @@ _HOMES = {
     "load_schema": "schema",
     "log_training": "tracking",
     "make_household_history": "datasets",
+    "plot_precision_at_budget": "evaluation",
+    "plot_reliability": "evaluation",
     "predict_risk": "predict",
     "read_eph": "datasets",
     "read_history": "tables",

@@ -63,7 +63,7 @@ def format_value(value: Any, unit: str, locale: str) -> str:
     Returns
     -------
     str
-        For example ``1.25 times``, ``35%``, ``2 years``.
+        For example ``125%``, ``12,500 yuan``, ``2 years``.
 
     Examples
     --------
@@ -84,7 +84,8 @@ def format_value(value: Any, unit: str, locale: str) -> str:
         shown = _number(number / TEN_THOUSAND, 2) if large else _number(number, 0)
         return str(template["large" if large else "small"]).format(n=shown)
     if unit == "ratio":
-        large = abs(number) >= 1
+        # "4.2 times" wants no "of" in English; per cent reads well in every sentence.
+        large = locale == "zh" and abs(number) >= 1
         shown = _number(number, 2) if large else _number(100 * number, 0)
         return str(template["large" if large else "small"]).format(n=shown)
     if unit in ("share", "percent"):

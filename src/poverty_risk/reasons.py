@@ -111,16 +111,11 @@ def build_reasons(
         reasons = []
         for theme in [*raising, *lowering]:
             total = float(sums[row, theme])
-            positions = members[theme]
-            strongest = positions[int(np.argmax(values[row, positions] * np.sign(total)))]
-            reasons.append(
-                writer.write(
-                    catalog[columns[strongest]],
-                    data[columns[strongest]][row],
-                    total,
-                    total * float(slope[row]),
-                )
-            )
+            pushes = values[row, members[theme]] * np.sign(total)
+            strongest = [i for i in np.argsort(-pushes, kind="stable") if pushes[i] > 0]
+            name = writer.choose([columns[members[theme][i]] for i in strongest], data, row)
+            points = total * float(slope[row])
+            reasons.append(writer.write(catalog[name], data[name][row], total, points))
         found.append(reasons)
     return found
 
@@ -129,14 +124,25 @@ class _Writer:
     """Writes the sentence of a feature; keeps what is the same for all households."""
 
     def __init__(self, catalog: Catalog, model: RiskModel, locale: str) -> None:
-        self.locale = locale
+        self.catalog, self.locale = catalog, locale
         self.words = load_locale(locale)["reasons"]
         self.typical = {
             spec.name: model.reference_.get(spec.name, {}).get("median") for spec in catalog.specs
         }
 
+    def choose(self, ranked: list[str], data: dict[str, Any], row: int) -> str:
+        """The strongest feature that says something: it has a value, or one can ask for it."""
+        for name in ranked:
+            if not _is_missing(data[name][row]) or self._ask(name) is not None:
+                return name
+        return ranked[0]
+
+    def _ask(self, name: str) -> str | None:
+        words = self.catalog[name].words.get(self.locale)  # type: ignore[call-overload]
+        return None if words is None else words.ask
+
     def write(self, spec: FeatureSpec, value: Any, total: float, points: float) -> Reason:
-        missing = value is None or value != value  # noqa: PLR0124 - NaN is unequal to itself
+        missing = _is_missing(value)
         raises = total > 0
         typical = self.typical[spec.name]
         text = (
@@ -168,6 +174,10 @@ class _Writer:
             value=format_value(value, spec.unit, self.locale),
             typical=format_value(typical, spec.unit, self.locale),
         )
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or bool(value != value)  # noqa: PLR0124 - NaN is unequal to itself
 
 
 def _catalog_of(model: RiskModel) -> Catalog:

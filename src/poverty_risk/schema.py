@@ -257,7 +257,7 @@ class Schema(Declared):
         return parse_days(item.reporting_lag)
 
     def extended(self, extra: Mapping[str, Any], place: str = "extra schema") -> Schema:
-        """This schema with further tables, columns, cohorts and labels.
+        """The same schema with further tables, columns, cohorts and labels.
 
         Parameters
         ----------

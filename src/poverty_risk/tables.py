@@ -20,7 +20,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from poverty_risk.exceptions import Fault, HistoryError
-from poverty_risk.schema import ARROW_TYPES, Schema, load_schema
+from poverty_risk.schema import Schema, load_schema
 from poverty_risk.validation import REJECTED_COLUMNS, find_structure_faults, validate_table
 
 __all__ = ["HistoryTables", "read_history"]
@@ -246,6 +246,7 @@ class HistoryTables:
         records: Mapping[str, pa.Table],
         *,
         line: Mapping[int, float] | None = None,
+        observed_to: pd.Timestamp | None = None,
         **index: Any,
     ) -> HistoryTables:
         kept = index or {"households": self._households, "offsets": self._offsets}
@@ -255,7 +256,7 @@ class HistoryTables:
             self._rejected,
             self._rejected_rows,
             line if line is not None else self._line,
-            self._observed_to,
+            observed_to if observed_to is not None else self._observed_to,
             **kept,
         )
 
@@ -299,9 +300,8 @@ class HistoryTables:
             )
             at = kept.column_names.index("superseded_date")
             records[name] = kept.set_column(at, "superseded_date", open_again).combine_chunks()
-        tables = self._derive(records, **_index_of(records))
-        tables._observed_to = min(pd.Timestamp(as_of_date), self._observed_to)
-        return tables
+        observed_to = min(pd.Timestamp(as_of_date), self._observed_to)
+        return self._derive(records, observed_to=observed_to, **_index_of(records))
 
     @functools.cached_property
     def fingerprint(self) -> str:

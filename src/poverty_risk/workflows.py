@@ -187,7 +187,7 @@ def build_training_data(
     )
 
 
-def _prediction_task(config: Config, tables: HistoryTables, task: Task) -> PredictionTask:
+def _prediction_task(tables: HistoryTables, task: Task) -> PredictionTask:
     line = None if tables.line is None else dict(tables.line)
     return PredictionTask(tables.schema, task.cohort, task.label, task.horizon, line)
 
@@ -220,7 +220,7 @@ def train_task(
     data = build_training_data(config, tables, task, catalog)
     model = RiskModel(
         catalog,
-        _prediction_task(config, tables, task),
+        _prediction_task(tables, task),
         seed=config.seed,
         **config.model.model_dump(),
     )

@@ -236,6 +236,8 @@ def _query(schema: Schema, specs: list[FeatureSpec], line: dict[int, float]) -> 
     records = records.filter(widest.contains(records.event_date, records.as_of_date, _interval))
     if first.latest_per:
         records = keep_latest(records, first.latest_per)
+    # Sums of fractions depend on their order; which side of a join is read first must not show.
+    records = records.order_by("record_order")
     columns = {name: records[name] for name in schema.tables[str(first.table)].all_columns}
     aggregates = {}
     for spec, span in zip(specs, spans, strict=True):
@@ -257,7 +259,7 @@ def _aggregate(spec: FeatureSpec, records: Any, inside: Any, context: Context) -
         return value.nunique(where=inside).cast("float64")
     if spec.kind != "category":
         value = value.cast("float64")
-    return _OF_VALUES[str(spec.aggregator)](value, records, inside & value.notnull())  # noqa: PD004 - Ibis, not pandas
+    return _OF_VALUES[str(spec.aggregator)](value, records, inside & value.notnull())
 
 
 def _days_since(records: Any) -> Any:

@@ -28,8 +28,10 @@ _WORDS: dict[str, tuple[str, str]] = {
     ),
     "leak_auc": (
         "leak",
-        "It alone tells the label. Look at what its records are written for; then block its "
-        "column, lag it, or correct its known dates.",
+        (
+            "It alone tells the label. Look at what its records are written for; then block its "
+            "column, lag it, or correct its known dates."
+        ),
     ),
     "suspect_auc": (
         "suspect",
@@ -37,8 +39,10 @@ _WORDS: dict[str, tuple[str, str]] = {
     ),
     "changed": (
         "leak",
-        "Its value changes when records that were not yet known are taken away or exchanged. "
-        "Filter by known_date < as_of_date; if it was built earlier, build it again.",
+        (
+            "Its value changes when records that were not yet known are taken away or exchanged. "
+            "Filter by known_date < as_of_date; if it was built earlier, build it again."
+        ),
     ),
     "foreign": (
         "suspect",
@@ -46,23 +50,31 @@ _WORDS: dict[str, tuple[str, str]] = {
     ),
     "same_day": (
         "suspect",
-        "Nearly every record is known on the day it happened, as if the known date was copied from "
-        "the event date. Ask the office, and state the reporting lag of the source.",
+        (
+            "Nearly every record is known on the day it happened, as if the known date was copied from "
+            "the event date. Ask the office, and state the reporting lag of the source."
+        ),
     ),
     "late": (
         "suspect",
-        "Most records become known only after a whole horizon, as if the known date was the day of "
-        "the export. Features on it will be data gaps.",
+        (
+            "Most records become known only after a whole horizon, as if the known date was the day of "
+            "the export. Features on it will be data gaps."
+        ),
     ),
     "aftermath": (
         "suspect",
-        "Its records follow the outcome: within the horizon they are there for the positives and "
-        "hardly for others. Lag features on it, and doubt its known dates.",
+        (
+            "Its records follow the outcome: within the horizon they are there for the positives and "
+            "hardly for others. Lag features on it, and doubt its known dates."
+        ),
     ),
     "only_positives": (
         "suspect",
-        "Its records exist for positives only, as if the table was written because of the outcome. "
-        "Doubt its known dates; leave it out if they cannot be shown.",
+        (
+            "Its records exist for positives only, as if the table was written because of the outcome. "
+            "Doubt its known dates; leave it out if they cannot be shown."
+        ),
     ),
     "model_leak": (
         "leak",

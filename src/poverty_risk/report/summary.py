@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from poverty_risk.evaluation import Evaluation
@@ -35,7 +36,9 @@ def build_comparison(evaluation: Evaluation) -> pd.DataFrame:
         Texts by candidate: ``AUC``, ``AP``, ``Brier``, precision and recall at the shown budgets,
         and ``ahead by`` (AUC of the first candidate minus this one, paired resamples).
     """
-    budgets = [b for b in COMPARED_BUDGETS if b in evaluation.budgets.index.get_level_values("budget")]
+    budgets = [
+        b for b in COMPARED_BUDGETS if b in evaluation.budgets.index.get_level_values("budget")
+    ]
     columns = {"auc": "AUC", "average_precision": "AP", "brier": "Brier"}
     for budget in budgets:
         columns[f"precision_at_{budget:g}"] = f"precision at {budget:.0%}"
@@ -52,16 +55,15 @@ def build_comparison(evaluation: Evaluation) -> pd.DataFrame:
 
 def _with_interval(evaluation: Evaluation, name: str, metric: str) -> str:
     if (name, metric) in evaluation.intervals.index:
-        found = evaluation.intervals.loc[(name, metric)]
-        if pd.isna(found["estimate"]):
-            return "-"
-        return f"{found['estimate']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+        row = evaluation.intervals.loc[[(name, metric)]].iloc[0].astype(float)
+        estimate, low, high = row["estimate"], row["low"], row["high"]
+        return "-" if np.isnan(estimate) else f"{estimate:.3f} [{low:.3f}, {high:.3f}]"
     if metric in evaluation.metrics.columns:
-        value = evaluation.metrics.loc[name, metric]
+        value = float(evaluation.metrics[metric][name])
     else:
         which, _, budget = metric.partition("_at_")
-        value = evaluation.budgets.loc[(name, float(budget)), which]
-    return "-" if pd.isna(value) else f"{value:.3f}"
+        value = float(evaluation.budgets[which][(name, float(budget))])
+    return "-" if np.isnan(value) else f"{value:.3f}"
 
 
 def _difference(evaluation: Evaluation, name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 from poverty_risk.explain import explain_risk
 from poverty_risk.model import RiskModel
@@ -21,7 +21,7 @@ from poverty_risk.reasons import build_reasons, texts
 __all__ = ["ServedModel"]
 
 
-class ServedModel(PythonModel):  # type: ignore[misc]
+class ServedModel(PythonModel):
     """Risk, tier and reasons for features that another program has already computed."""
 
     def load_context(self, context: Any) -> None:
@@ -60,7 +60,7 @@ class ServedModel(PythonModel):  # type: ignore[misc]
             lowering = [texts(reasons, raises=False) for reasons in found]
         else:
             margin = model.margin(model_input)
-            raising, lowering = ([[] for _ in range(len(model_input))] for _ in range(2))
+            raising, lowering = [[]] * len(model_input), [[]] * len(model_input)
         risk = model.risk_of_margin(margin)
         return pd.DataFrame(
             {

@@ -132,9 +132,11 @@ class TrainingRecord:
             yield name, json.dumps(values, ensure_ascii=False, default=str)
         for name, table in {**self.tables, "input example": self.input_example}.items():
             yield f"table '{name}'", table.to_csv()
+        from matplotlib.text import Text  # noqa: PLC0415 - with the figures, not before
+
         for name, figure in self.figures.items():
-            written = figure.findobj(lambda artist: hasattr(artist, "get_text"))
-            yield f"figure '{name}'", "\n".join(artist.get_text() for artist in written)
+            written = [artist for artist in figure.findobj(Text) if isinstance(artist, Text)]
+            yield f"figure '{name}'", "\n".join(text.get_text() for text in written)
         yield "model folder", (self.model_folder / MANIFEST).read_text(encoding="utf-8")
 
 
@@ -244,7 +246,8 @@ def _draw(evaluation: Evaluation) -> dict[str, Figure]:
     drawn = {"precision_at_budget": plot_precision_at_budget(evaluation.budgets)}
     if len(evaluation.reliability):
         drawn["reliability"] = plot_reliability(evaluation.reliability)
-    return {name: axes.get_figure(root=True) for name, axes in drawn.items()}
+    figures = {name: axes.get_figure(root=True) for name, axes in drawn.items()}
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def _metrics(period: str, evaluation: Evaluation) -> dict[str, float]:
@@ -254,15 +257,16 @@ def _metrics(period: str, evaluation: Evaluation) -> dict[str, float]:
     for name, row in evaluation.metrics.iterrows():
         prefix = period if name == first else f"{period}.{name}"
         found |= {f"{prefix}.{metric}": float(value) for metric, value in row.items()}
-    for (name, budget), row in evaluation.budgets.iterrows():
-        prefix = period if name == first else f"{period}.{name}"
+    entry: Any
+    for entry in evaluation.budgets.reset_index().itertuples():
+        prefix = period if entry.name == first else f"{period}.{entry.name}"
         for measure in ("precision", "recall", "lift"):
-            found[f"{prefix}.{measure}{_at(budget)}"] = float(row[measure])
+            found[f"{prefix}.{measure}{_at(entry.budget)}"] = float(getattr(entry, measure))
     if len(evaluation.intervals):
         for metric, row in evaluation.intervals.loc[first].iterrows():
             measure, _, budget = str(metric).partition("_at_")
-            name = f"{period}.{measure}{_at(float(budget)) if budget else ''}"
-            found |= {f"{name}.{end}": float(row[end]) for end in ("low", "high")}
+            flat = f"{period}.{measure}{_at(float(budget)) if budget else ''}"
+            found |= {f"{flat}.{end}": float(row[end]) for end in ("low", "high")}
     return found
 
 
@@ -337,8 +341,8 @@ def describe_catalog(catalog: Catalog) -> pd.DataFrame:
         Index ``feature``; what it is computed from, theme, direction, unit, and its name in zh
         and en.
     """
-    fields = ("table", "value", "where", "aggregator", "lookback", "lag", "formula")
-    fields += ("theme", "direction", "unit", "risk_type", "role", "kind")
+    source = ("table", "value", "where", "aggregator", "lookback", "lag", "formula")
+    fields = (*source, "theme", "direction", "unit", "risk_type", "role", "kind")
     rows = [
         {name: getattr(spec, name) for name in fields}
         | {f"label_{locale}": spec.label(locale) for locale in ("zh", "en")}

@@ -247,7 +247,7 @@ def test_averaged_boosters_are_explained_as_one():
     model = RiskModel(make_catalog(), n_estimators=30, n_seeds=3, embargo=False).fit(
         features, labels
     )
-    assert len(model.boosters_) == 3
+    assert len(model.forest_.boosters) == 3
     explanation = explain_risk(model, features)
     total = explanation.contributions.sum(axis=1) + explanation.base_margin
     assert np.abs(total - explanation.margin).max() < 1e-9

@@ -9,11 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from poverty_risk.alternatives import find_alternatives as find_alternatives
     from poverty_risk.baselines import IncomeRule as IncomeRule
     from poverty_risk.baselines import LogisticBaseline as LogisticBaseline
     from poverty_risk.baselines import OfficeRules as OfficeRules
     from poverty_risk.baselines import VulnerabilityBaseline as VulnerabilityBaseline
     from poverty_risk.cohort import build_prediction_points as build_prediction_points
+    from poverty_risk.comparison import build_comparison as build_comparison
     from poverty_risk.datasets import SimulatedCounty as SimulatedCounty
     from poverty_risk.datasets import make_household_history as make_household_history
     from poverty_risk.datasets import read_eph as read_eph
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from poverty_risk.evaluation import plot_precision_at_budget as plot_precision_at_budget
     from poverty_risk.evaluation import plot_reliability as plot_reliability
     from poverty_risk.exceptions import PovertyRiskError as PovertyRiskError
+    from poverty_risk.explain import explain_change as explain_change
     from poverty_risk.explain import explain_risk as explain_risk
     from poverty_risk.features import Catalog as Catalog
     from poverty_risk.features import FeatureSpec as FeatureSpec
@@ -35,10 +38,16 @@ if TYPE_CHECKING:
     from poverty_risk.reasons import build_reasons as build_reasons
     from poverty_risk.schema import Schema as Schema
     from poverty_risk.schema import load_schema as load_schema
+    from poverty_risk.similar import SimilarIndex as SimilarIndex
+    from poverty_risk.similar import build_similar_index as build_similar_index
+    from poverty_risk.similar import find_similar as find_similar
     from poverty_risk.splits import TemporalSplit as TemporalSplit
     from poverty_risk.tables import HistoryTables as HistoryTables
     from poverty_risk.tables import read_history as read_history
     from poverty_risk.tracking import log_training as log_training
+    from poverty_risk.visits import VisitList as VisitList
+    from poverty_risk.visits import build_visit_list as build_visit_list
+    from poverty_risk.visits import evaluate_visit_list as evaluate_visit_list
 
 _HOMES = {
     "Catalog": "features",
@@ -51,15 +60,24 @@ _HOMES = {
     "PredictionTask": "model",
     "RiskModel": "model",
     "Schema": "schema",
+    "SimilarIndex": "similar",
     "SimulatedCounty": "datasets",
     "TemporalSplit": "splits",
+    "VisitList": "visits",
     "VulnerabilityBaseline": "baselines",
+    "build_comparison": "comparison",
     "build_features": "features",
     "build_prediction_points": "cohort",
     "build_reasons": "reasons",
+    "build_similar_index": "similar",
+    "build_visit_list": "visits",
     "check_leakage": "leakage",
     "evaluate_risk": "evaluation",
+    "evaluate_visit_list": "visits",
+    "explain_change": "explain",
     "explain_risk": "explain",
+    "find_alternatives": "alternatives",
+    "find_similar": "similar",
     "label_returns": "labels",
     "load_catalog": "features",
     "load_model": "predict",

@@ -73,7 +73,7 @@ def bootstrap_metrics(
     replicates
         Number of resamples.
     seed
-        Of the resampling; the same seed gives the same result in whatever order the points come.
+        Of the resampling; the same seed draws the same clusters in whatever order the points come.
     level
         Coverage of the intervals.
     baselines
@@ -89,7 +89,7 @@ def bootstrap_metrics(
     DeclarationError
         An unknown metric or baseline, or a level outside (0, 1).
     FeatureError
-        Points that do not match.
+        Points that do not match, or fewer than two clusters.
 
     Notes
     -----
@@ -161,7 +161,7 @@ def _cluster_codes(outcomes: Outcomes, labels: pd.Series, clusters: pd.Series | 
     own = index.get_level_values("household_id") if "household_id" in index.names else index
     own_codes = pd.factorize(own, sort=True)[0]
     if clusters is None:
-        return own_codes
+        return _check_count(own_codes)
     if not clusters.index.is_unique or len(absent := labels.index.difference(clusters.index)):
         found = (
             "repeated points" if not clusters.index.is_unique else f"{len(absent)} points absent"
@@ -172,7 +172,21 @@ def _cluster_codes(outcomes: Outcomes, labels: pd.Series, clusters: pd.Series | 
     values = clusters.reindex(index)
     codes, known = pd.factorize(values.astype("str").where(values.notna()), sort=True)
     codes = np.where(codes < 0, len(known) + own_codes, codes)
-    return np.unique(codes, return_inverse=True)[1]
+    return _check_count(np.unique(codes, return_inverse=True)[1])
+
+
+def _check_count(codes: np.ndarray) -> np.ndarray:
+    """One cluster alone would be drawn each time: an interval of no width, as if all were known."""
+    if codes.max() == 0:
+        raise FeatureError(
+            Fault(
+                "clusters",
+                "one cluster with all points",
+                "two or more, better twenty",
+                "Resample smaller clusters, or ask for no resamples.",
+            )
+        )
+    return codes
 
 
 def _resample(codes: np.ndarray, replicates: int, seed: int) -> Iterator[np.ndarray]:

@@ -207,9 +207,10 @@ def fit_calibrator(
     margin
         Log-odds of later points, shape (n,), finite.
     y
-        Labels 1, 0 or missing (censored: left out), shape (n,). Two Series are matched by key.
+        Labels 1, 0 or missing (censored: left out), shape (n,).
     sample_weight
-        Weight of each point, not negative; 1 by default.
+        Weight of each point, not negative; 1 by default. Of these three, all that are Series are
+        matched by key; an array is in the order of the first Series.
 
     Returns
     -------
@@ -285,9 +286,8 @@ def _rows(
     if sample_weight is not None:
         aligned["weights"] = sample_weight
     series = {name: values for name, values in aligned.items() if isinstance(values, pd.Series)}
-    if len(series) == len(aligned) and isinstance(margin, pd.Series):
-        for name, values in series.items():
-            aligned[name] = _reorder(name, values, margin.index)
+    for name, values in series.items():
+        aligned[name] = _reorder(name, values, next(iter(series.values())).index)
     arrays = {name: np.asarray(values, dtype=np.float64) for name, values in aligned.items()}
     arrays.setdefault("weights", np.ones(len(margin)))
     for name, array in arrays.items():
@@ -312,8 +312,9 @@ def _rows(
 def _reorder(name: str, values: pd.Series, index: pd.Index) -> pd.Series:
     if values.index.equals(index):
         return values
-    if not values.index.is_unique or len(values.index.symmetric_difference(index)):
-        raise FeatureError(_mismatch(name, "other or repeated points", "those of the margins"))
+    same = len(values) == len(index) and not len(values.index.symmetric_difference(index))
+    if not (same and values.index.is_unique):
+        raise FeatureError(_mismatch(name, "other or repeated points", "the same, each once"))
     return values.reindex(index)
 
 

@@ -31,7 +31,7 @@ def build_prediction_points(
     tables: HistoryTables,
     as_of_dates: str | pd.Timestamp | Iterable[Any],
     cohort: str | None = None,
-    households: Iterable[str] | None = None,
+    households: str | Iterable[str] | None = None,
 ) -> pd.DataFrame:
     """Households of a cohort on each as-of date, judged by what was known then.
 
@@ -44,7 +44,7 @@ def build_prediction_points(
     cohort
         Name of a cohort of the schema; its first one by default.
     households
-        Only these; all by default.
+        Only these (a lone id is one household); all by default.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def review_cohort(
     tables: HistoryTables,
     as_of_dates: str | pd.Timestamp | Iterable[Any],
     cohort: str | None = None,
-    households: Iterable[str] | None = None,
+    households: str | Iterable[str] | None = None,
 ) -> pd.DataFrame:
     """All households on each as-of date, with the reason why one is not in the cohort.
 
@@ -94,6 +94,8 @@ def review_cohort(
     conditions = _find_conditions(schema, cohort)
     _check_tables(tables, conditions)
     dates = parse_as_of_dates(as_of_dates)
+    if isinstance(households, str):
+        households = [households]
     ids = tables.households if households is None else np.unique(np.asarray(list(households), str))
     index = pd.MultiIndex.from_arrays(
         [np.tile(ids.astype(object), len(dates)), dates.repeat(len(ids))],
@@ -105,7 +107,7 @@ def review_cohort(
         str(number): _condition_sql(schema, item, tuple((tables.line or {}).items()))
         for number, item in enumerate(present)
     }
-    found = run_in_chunks(tables, make_points(index), queries)
+    found = run_in_chunks(tables, make_points(index, reviewed.get("village_id")), queries)
     exclusion = np.full(len(index), None, dtype=object)
     for number, item in enumerate(present):
         met = np.full(len(index), np.nan)
@@ -161,7 +163,8 @@ def _condition_sql_cached(
         f"cohort condition '{condition.reason}'",
     )
     met = compile_expression(condition.where, context)
-    return compile_to_sql(latest.select(latest.point, met=met.cast("float64")))
+    decided = latest.select(latest.point, met=met)
+    return compile_to_sql(decided.mutate(met=decided.met.cast("float64")))
 
 
 def _condition_sql(

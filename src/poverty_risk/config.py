@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
@@ -16,9 +17,20 @@ from pydantic import Field, field_validator, model_validator
 from poverty_risk.declarations import Declared, parse_declaration, read_yaml
 from poverty_risk.exceptions import DeclarationError, Fault
 from poverty_risk.model import DEFAULT_TIERS
+from poverty_risk.visits import DEADLINES
 from poverty_risk.windows import Horizon
 
 __all__ = ["Config", "load_config"]
+
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+def _parse_horizon(text: str) -> str:
+    try:
+        return str(Horizon.parse(text))
+    except DeclarationError as error:
+        # The place and the value are told by the error of the whole config.
+        raise ValueError(error.faults[0].expected) from None
 
 
 class Simulation(Declared):
@@ -27,6 +39,13 @@ class Simulation(Declared):
     households: int = Field(default=20_000, ge=50, le=1_000_000)
     start: date = date(2019, 1, 1)
     end: date = date(2025, 1, 1)
+
+    @model_validator(mode="after")
+    def _ends_after_its_start(self) -> Simulation:
+        if self.end <= self.start:
+            message = "'end' after 'start'"
+            raise ValueError(message)
+        return self
 
 
 class History(Declared):
@@ -41,7 +60,7 @@ class History(Declared):
     @model_validator(mode="after")
     def _folder_is_given(self) -> History:
         if self.source != "simulate" and self.folder is None:
-            message = f"source '{self.source}' needs 'folder'"
+            message = f"a 'folder' for source '{self.source}'"
             raise ValueError(message)
         return self
 
@@ -64,10 +83,7 @@ class Task(Declared):
     @field_validator("horizon")
     @classmethod
     def _is_horizon(cls, text: str) -> str:
-        try:
-            return str(Horizon.parse(text))
-        except DeclarationError as error:
-            raise ValueError(str(error)) from None
+        return _parse_horizon(text)
 
 
 class Period(Declared):
@@ -80,19 +96,24 @@ class Period(Declared):
     @field_validator("every")
     @classmethod
     def _is_step(cls, text: str) -> str:
-        try:
-            return str(Horizon.parse(text))
-        except DeclarationError as error:
-            raise ValueError(str(error)) from None
+        return _parse_horizon(text)
+
+    @model_validator(mode="after")
+    def _is_in_order(self) -> Period:
+        if self.last < self.first:
+            message = "'last' not before 'first'"
+            raise ValueError(message)
+        return self
 
     def dates(self) -> pd.DatetimeIndex:
         """The as-of dates."""
-        step = Horizon.parse(self.every)
-        found, current = [], pd.DatetimeIndex([self.first])
-        while current[0] <= pd.Timestamp(self.last):
-            found.append(current[0])
-            current = step.end(current)
-        return pd.DatetimeIndex(found)
+        step, first = Horizon.parse(self.every), pd.DatetimeIndex([self.first])
+        # Counted from the first date: from month end to month end they would wander.
+        later = (Horizon(step.length * k, step.unit).end(first)[0] for k in itertools.count(1))
+        last = pd.Timestamp(self.last)
+        return pd.DatetimeIndex(
+            [first[0], *itertools.takewhile(lambda current: current <= last, later)]
+        )
 
 
 class Periods(Declared):
@@ -120,8 +141,19 @@ class ModelSettings(Declared):
     early_stopping_rounds: int | None = Field(default=50, ge=1)
     refit: bool = False
     n_seeds: int = Field(default=1, ge=1, le=50)
-    tiers: dict[str, float] = Field(default_factory=lambda: dict(DEFAULT_TIERS))
+    n_refits: int = Field(default=0, ge=0, le=50)
+    tiers: dict[str, Share] = Field(default_factory=lambda: dict(DEFAULT_TIERS), min_length=1)
     n_jobs: int = Field(default=2, ge=1)
+
+    @field_validator("tiers")
+    @classmethod
+    def _reach_further_down(cls, tiers: dict[str, float]) -> dict[str, float]:
+        shares = [tiers[name] for name in DEFAULT_TIERS if name in tiers]
+        grow = all(narrower < wider for narrower, wider in itertools.pairwise(shares))
+        if len(shares) < len(tiers) or not grow:
+            message = f"shares of {', '.join(DEFAULT_TIERS)}, each larger than the one before"
+            raise ValueError(message)
+        return tiers
 
 
 class Baselines(Declared):
@@ -137,10 +169,18 @@ class Baselines(Declared):
 class EvaluationSettings(Declared):
     """How it is compared."""
 
-    budgets: tuple[float, ...] = (0.01, 0.02, 0.05, 0.10)
+    budgets: tuple[Share, ...] = (0.01, 0.02, 0.05, 0.10)
     replicates: int = Field(default=500, ge=0, le=20_000)
     cluster: str | None = "village_id"
     truth_replicates: int = Field(default=100, ge=0, le=10_000)
+
+    @field_validator("budgets")
+    @classmethod
+    def _is_a_budget(cls, budgets: tuple[float, ...]) -> tuple[float, ...]:
+        if not budgets:
+            message = "one share of households or more"
+            raise ValueError(message)
+        return budgets
 
 
 class Tracking(Declared):
@@ -160,6 +200,48 @@ class Scoring(Declared):
     locale: Literal["zh", "en"] = "zh"
 
 
+class VisitSettings(Declared):
+    """Whom to visit: see `poverty_risk.visits.build_visit_list`."""
+
+    share: Share | None = 0.02
+    capacity: int | dict[str, int | dict[str, int]] | None = None
+    minimum: dict[str, int | dict[str, int]] | None = None
+    cool_down: int = Field(default=0, ge=0, le=3650)
+    random_share: float = Field(default=0.05, ge=0, le=0.5)
+    reserve: int = Field(default=0, ge=0)
+    first: tuple[Literal["red", "orange", "yellow"], ...] = ("red",)
+    deadlines: dict[str, Annotated[int, Field(ge=0, le=3650)]] = Field(
+        default_factory=lambda: dict(DEADLINES)
+    )
+    visit_feature: str | None = None
+    previous: str | None = None
+
+    @field_validator("previous")
+    @classmethod
+    def _is_length(cls, text: str | None) -> str | None:
+        return None if text is None else _parse_horizon(text)
+
+    @model_validator(mode="after")
+    def _has_one_capacity(self) -> VisitSettings:
+        if (self.share is None) == (self.capacity is None):
+            message = "either 'share' or 'capacity', the other null"
+            raise ValueError(message)
+        return self
+
+    def capacity_for(self, households: int) -> Any:
+        """The capacity, for so many households with a risk."""
+        return self.capacity if self.share is None else max(round(self.share * households), 1)
+
+    def previous_date(self, as_of: pd.Timestamp) -> pd.Timestamp | None:
+        """As-of date of the round before; None when nothing is told of it."""
+        if self.previous is None:
+            return None
+        step = Horizon.parse(self.previous)
+        if step.unit == "mo":
+            return as_of - pd.DateOffset(months=step.length)
+        return as_of - pd.Timedelta(days=step.length)
+
+
 class Config(Declared):
     """A whole run.
 
@@ -170,10 +252,10 @@ class Config(Declared):
     'simulate'
     """
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     output: Path = Path("outputs")
     history: History = History()
-    line: dict[int, float] | None = None
+    line: dict[int, Annotated[float, Field(gt=0)]] | None = None
     features: Features = Features()
     tasks: dict[str, Task] = Field(min_length=1)
     periods: Periods
@@ -182,6 +264,7 @@ class Config(Declared):
     evaluation: EvaluationSettings = EvaluationSettings()
     tracking: Tracking = Tracking()
     scoring: Scoring = Scoring()
+    visits: VisitSettings = VisitSettings()
 
 
 def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -209,10 +292,13 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         *sections, key = dotted.split(".")
         section = content
         for name in sections:
-            section = section.setdefault(name, {})
-            if not isinstance(section, dict):
+            inner = {} if section.get(name) is None else section[name]
+            if not isinstance(inner, dict):
                 raise DeclarationError(
                     Fault(dotted, f"'{name}' is no section", "a section", "Check the key.")
                 )
+            # A copy: YAML lets two sections be the same one.
+            section[name] = inner = dict(inner)
+            section = inner
         section[key] = value
     return parse_declaration(Config, content, Path(path).name)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import keyword
+import reprlib
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -12,10 +14,20 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from poverty_risk.exceptions import DeclarationError, Fault
 
-__all__ = ["Declared", "Words", "parse_declaration", "read_declaration", "read_yaml"]
+__all__ = [
+    "Declared",
+    "Words",
+    "find_unusable_names",
+    "parse_declaration",
+    "read_declaration",
+    "read_yaml",
+]
 
 MAX_DECLARATION_BYTES = 4_000_000
 """A catalogue of a thousand features is under one megabyte; more is not a declaration."""
+
+MAX_DEPTH = 100
+"""Levels of lists and mappings; some ten thousand would exhaust the stack of the YAML library."""
 
 
 class Declared(BaseModel):
@@ -43,14 +55,41 @@ def _fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
     for step in location[:-1]:
         current = _without_none(current)
         if _is_model(current):
-            field = current.model_fields.get(str(step))
+            field = _fields_by_key(current).get(str(step))
             current = field.annotation if field is not None else None
         else:
             # Of dict[str, Table] the value type, of tuple[Condition, ...] the item type.
             arguments = [kind for kind in get_args(current) if kind is not Ellipsis]
             current = arguments[-1] if arguments else None
     current = _without_none(current)
-    return list(current.model_fields) if _is_model(current) else []
+    return list(_fields_by_key(current)) if _is_model(current) else []
+
+
+def _fields_by_key(model: type[BaseModel]) -> dict[str, Any]:
+    """Fields by the key that a file writes, which is the alias where there is one."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
+
+def find_unusable_names(names: Iterable[str]) -> list[str]:
+    """Names that no expression can use, and those that a database takes for an earlier one.
+
+    Examples
+    --------
+    >>> find_unusable_names(["loss", "net income", "class", "_row", "Loss"])
+    ['net income', 'class', '_row', 'Loss']
+    """
+    seen: set[str] = set()
+    unusable = []
+    for name in names:
+        plain = name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("_")
+        if not plain or name.casefold() in seen:
+            unusable.append(name)
+        seen.add(name.casefold())
+    return unusable
 
 
 def _is_model(annotation: Any) -> bool:
@@ -64,11 +103,11 @@ def _without_none(annotation: Any) -> Any:
 
 def _fault(model: type[BaseModel], error: Mapping[str, Any], place: str) -> Fault:
     location = tuple(error["loc"])
-    where = ".".join(str(step) for step in location)
+    where = ".".join(str(step) for step in location) or "top level"
+    section = ".".join(str(step) for step in location[:-1]) or "top level"
     if error["type"] == "extra_forbidden":
         valid = _fields_at(model, location)
         near = difflib.get_close_matches(str(location[-1]), valid, n=1, cutoff=0.4)
-        section = ".".join(str(step) for step in location[:-1]) or "top level"
         remedy = f"Did you mean '{near[0]}'?" if near else "Remove it or correct its name."
         return Fault(
             f"{place}, section '{section}'",
@@ -76,7 +115,10 @@ def _fault(model: type[BaseModel], error: Mapping[str, Any], place: str) -> Faul
             f"one of {', '.join(valid)}" if valid else "no such key",
             remedy,
         )
-    found = repr(error.get("input"))
+    if error["type"] == "missing":
+        return Fault(f"{place}, section '{section}'", "no such key", f"'{location[-1]}'", "Add it.")
+    # Not `repr`: what aliases of a small file unfold to may be longer than memory.
+    found = _SHORT.repr(error.get("input"))
     if len(found) > 80:
         found = found[:77] + "..."
     return Fault(f"{place}, '{where}'", found, error["msg"], "Correct the value.")
@@ -129,7 +171,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     DeclarationError
-        The file is missing, too large, not YAML, or not a mapping.
+        The file is missing, too large, not YAML, names a key twice, or is not a mapping.
     """
     path = Path(path)
     if not path.is_file():
@@ -144,8 +186,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
             )
         )
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_SAFE_LOADER)  # noqa: S506 - a safe loader
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+        _check_depth(text)
+        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
         reason = str(error).replace("\n", " ")
         raise DeclarationError(
             Fault(str(path), reason, "valid YAML in UTF-8", "Correct the file.")
@@ -157,8 +201,33 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def _check_depth(text: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            message = f"more than {MAX_DEPTH} levels"
+            raise ValueError(message)
+
+
 # The C loader reads a large catalogue ten times faster; both are the safe subset.
-_SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_SafeLoader):  # type: ignore[misc]
+    """The safe loader that takes no key twice: of two such entries YAML drops the first silently."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1 and key.tag != "tag:yaml.org,2002:merge":
+                problem = f"key '{key.value}' twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep=deep)
+        return mapping
 
 
 def read_declaration(model: type[DeclaredType], path: str | Path) -> DeclaredType:

@@ -106,7 +106,9 @@ def check_point_index(frame: pd.DataFrame | pd.Series, place: str) -> None:
     Raises
     ------
     FeatureError
-        Another index, or a point that comes twice.
+        Another index, a missing id, or a point that comes twice.
+    DeclarationError
+        An as-of date that is missing, or no whole day.
     """
     names = list(frame.index.names)
     if names != ["household_id", "as_of_date"]:
@@ -118,6 +120,14 @@ def check_point_index(frame: pd.DataFrame | pd.Series, place: str) -> None:
                 "Use build_prediction_points, or set_index on these two columns.",
             )
         )
+    ids = frame.index.get_level_values("household_id")
+    if nameless := np.count_nonzero(ids.isna()):
+        raise FeatureError(
+            Fault(
+                place, f"{nameless} points without id", "a household_id", "Drop or complete them."
+            )
+        )
+    windows.parse_as_of_dates(frame.index.get_level_values("as_of_date").unique())
     if not frame.index.is_unique:
         count = int(frame.index.duplicated().sum())
         raise FeatureError(

@@ -15,10 +15,13 @@ from poverty_risk.model import RiskModel
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["RiskExplanation", "explain_risk"]
+__all__ = ["RiskChange", "RiskExplanation", "explain_change", "explain_risk"]
 
 TOLERANCE = 1e-6
 """Largest accepted difference, in log-odds, between a margin and the sum of its contributions."""
+
+SMALLEST_WAY = 1e-9
+"""Margins closer than this (log-odds) count as equal: a share of nothing has no meaning."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,11 @@ class RiskExplanation:
         Values of the features, same index and columns.
     themes
         Theme of each feature.
+    local_slope
+        Probability per log-odd at each point.
+    agreement
+        Share of the refits on resampled villages in which a theme moves the point in the same
+        direction, one column per theme; None when it was not asked for, or the model has no refits.
     """
 
     contributions: pd.DataFrame
@@ -50,6 +58,8 @@ class RiskExplanation:
     base_risk: float
     features: pd.DataFrame
     themes: Mapping[str, str]
+    local_slope: pd.Series
+    agreement: pd.DataFrame | None = None
 
     @functools.cached_property
     def by_theme(self) -> pd.DataFrame:
@@ -57,11 +67,12 @@ class RiskExplanation:
 
         Correlated features share one theme, so the sum is steadier than its parts.
         """
-        columns: dict[str, list[str]] = {}
-        for name in self.contributions.columns:
-            columns.setdefault(self.themes[name], []).append(name)
-        sums = {theme: self.contributions[names].sum(axis=1) for theme, names in columns.items()}
-        return pd.DataFrame(sums, index=self.contributions.index)
+        return _sum_by_theme(self.contributions, self.themes)
+
+    @functools.cached_property
+    def points_by_theme(self) -> pd.DataFrame:
+        """Probability points per theme; each row sums to ``risk - base_risk``."""
+        return self.by_theme.mul(self.points_per_log_odd, axis=0)
 
     @functools.cached_property
     def points_per_log_odd(self) -> pd.Series:
@@ -71,9 +82,9 @@ class RiskExplanation:
         Aumann-Shapley shares of the calibrated curve.
         """
         way = self.margin - self.base_margin
-        near = way.abs() < 1e-9
+        near = way.abs() < SMALLEST_WAY
         slope = (self.risk - self.base_risk) / way.mask(near, 1.0)
-        return slope.mask(near, 0.0)
+        return slope.where(~near, self.local_slope)
 
     def to_shap(self) -> Any:
         """The same as ``shap.Explanation``, for shap's own plots.
@@ -96,7 +107,17 @@ class RiskExplanation:
         )
 
 
-def explain_risk(model: RiskModel, features: pd.DataFrame) -> RiskExplanation:
+def _sum_by_theme(contributions: pd.DataFrame, themes: Mapping[str, str]) -> pd.DataFrame:
+    columns: dict[str, list[str]] = {}
+    for name in contributions.columns:
+        columns.setdefault(themes[name], []).append(name)
+    sums = {theme: contributions[names].sum(axis=1) for theme, names in columns.items()}
+    return pd.DataFrame(sums, index=contributions.index)
+
+
+def explain_risk(
+    model: RiskModel, features: pd.DataFrame, *, agreement: bool = False
+) -> RiskExplanation:
     """Explain the risk of each point exactly.
 
     Parameters
@@ -105,6 +126,9 @@ def explain_risk(model: RiskModel, features: pd.DataFrame) -> RiskExplanation:
         A fitted model.
     features
         Features, index (household_id, as_of_date); columns are found by name.
+    agreement
+        Whether to see in how many refits each theme keeps its direction; costs as much again for
+        each refit.
 
     Returns
     -------
@@ -152,17 +176,145 @@ def explain_risk(model: RiskModel, features: pd.DataFrame) -> RiskExplanation:
                 "Report this: the explanation must not be used.",
             )
         )
-    catalog = model.catalog
-    base_margin = pd.Series([base])
+    themes = {
+        name: "other" if model.catalog is None else model.catalog[name].theme
+        for name in contributions.columns
+    }
     return RiskExplanation(
         contributions=contributions,
         base_margin=base,
         margin=margin,
         risk=model.risk_of_margin(margin),
-        base_risk=float(model.risk_of_margin(base_margin).iloc[0]),
+        base_risk=float(model.risk_of_margin(pd.Series([base])).iloc[0]),
         features=features[list(contributions.columns)],
-        themes={
-            name: "other" if catalog is None else catalog[name].theme
-            for name in contributions.columns
-        },
+        themes=themes,
+        local_slope=_local_slope(model, margin),
+        agreement=_compute_agreement(model, contributions, features, themes) if agreement else None,
     )
+
+
+STEP = 1e-4
+"""Log-odds to both sides of a margin over which the slope of the calibrated curve is taken."""
+
+
+def _local_slope(model: RiskModel, margin: pd.Series) -> pd.Series:
+    rise = model.risk_of_margin(margin + STEP) - model.risk_of_margin(margin - STEP)
+    return rise / (2 * STEP)
+
+
+def _compute_agreement(
+    model: RiskModel,
+    contributions: pd.DataFrame,
+    features: pd.DataFrame,
+    themes: Mapping[str, str],
+) -> pd.DataFrame | None:
+    refits = model.contributions_of_refits(features)
+    if refits is None:
+        return None
+    sums = _sum_by_theme(contributions, themes)
+    frames = [
+        pd.DataFrame(values, index=contributions.index, columns=contributions.columns)
+        for values in refits
+    ]
+    same = [_sum_by_theme(frame, themes).to_numpy() * sums.to_numpy() > 0 for frame in frames]
+    return pd.DataFrame(np.mean(same, axis=0), index=sums.index, columns=sums.columns)
+
+
+@dataclass(frozen=True)
+class RiskChange:
+    """Why risks moved between two rounds, in probability points that sum exactly.
+
+    Parameters
+    ----------
+    before, after
+        Calibrated risk of each household in the earlier and in the later round.
+    by_theme
+        Points from what changed in the household, one column per theme.
+    by_model
+        Points from the exchange of the model: the new model's risk of the old features minus the
+        old model's; 0 when both rounds used the same model.
+    """
+
+    before: pd.Series
+    after: pd.Series
+    by_theme: pd.DataFrame
+    by_model: pd.Series
+
+
+def explain_change(
+    model: RiskModel,
+    before: pd.DataFrame,
+    after: pd.DataFrame,
+    *,
+    model_before: RiskModel | None = None,
+) -> RiskChange:
+    """Explain why each household's risk moved since the last round.
+
+    Parameters
+    ----------
+    model
+        The model of the later round.
+    before, after
+        Features of the two rounds, index (household_id, as_of_date), one date per household and
+        round; households of only one round are left out.
+    model_before
+        The model of the earlier round; by default the same.
+
+    Returns
+    -------
+    RiskChange
+        Index household_id. ``by_theme`` summed over themes plus ``by_model`` is ``after - before``.
+
+    Raises
+    ------
+    FeatureError
+        A household comes twice in a round.
+
+    Notes
+    -----
+    The household's part is measured with the new model, between its features of the two rounds; what
+    is left is the model's. Themes share the household's part in proportion to the change of their
+    log-odds contributions (Aumann-Shapley shares of the calibrated curve along the straight way).
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from poverty_risk import RiskModel, explain_change
+    >>> index = pd.MultiIndex.from_product([[f"h{i}" for i in range(400)],
+    ...     pd.to_datetime(["2021-01-01"])], names=["household_id", "as_of_date"])
+    >>> features = pd.DataFrame({"income": np.linspace(-2, 2, 400)}, index=index)
+    >>> labels = pd.Series((features["income"] < -1).astype(float), index=index)
+    >>> model = RiskModel(n_estimators=9, calibration=None, early_stopping_rounds=None)
+    >>> change = explain_change(model.fit(features, labels), features, features - 1)
+    >>> total = change.by_theme.sum(axis=1) + change.by_model
+    >>> bool(np.allclose(total, change.after - change.before))
+    True
+    """
+    earlier, later = (_by_household(frame) for frame in (before, after))
+    both = earlier.index.intersection(later.index, sort=False)
+    earlier, later = earlier.loc[both], later.loc[both]
+    old, new = explain_risk(model, earlier), explain_risk(model, later)
+    way = new.margin - old.margin
+    near = way.abs() < SMALLEST_WAY
+    slope = ((new.risk - old.risk) / way.mask(near, 1.0)).where(~near, new.local_slope)
+    first = old.risk if model_before is None else model_before.risk(earlier)
+    return RiskChange(
+        before=first,
+        after=new.risk,
+        by_theme=(new.by_theme - old.by_theme).mul(slope, axis=0),
+        by_model=(old.risk - first).rename("by_model"),
+    )
+
+
+def _by_household(features: pd.DataFrame) -> pd.DataFrame:
+    frame = features.droplevel([n for n in features.index.names if n != "household_id"])
+    if not frame.index.is_unique:
+        raise FeatureError(
+            Fault(
+                "features",
+                "a household twice in one round",
+                "one date per household",
+                "Take the features of one as-of date.",
+            )
+        )
+    return frame

@@ -3,19 +3,23 @@
 A subset of Python's syntax, parsed with ``ast`` and never executed: names, numbers, strings,
 ``True``/``False``, arithmetic, comparisons, ``in [...]``, ``and``/``or``/``not`` and the functions of
 `FUNCTIONS`. It is compiled to Ibis, so the same text runs on every engine, with SQL's three-valued
-logic: a comparison with a missing value is missing, a filter keeps only what is true, division by
-zero is missing.
+logic: a comparison or a sum with a missing value is missing, a filter keeps only what is true, division
+by zero is missing. ``where(test, yes, no)`` of a test that is missing is ``no``, ``line(date)`` of a year
+without a line is missing. Unlike Python, arithmetic wants numbers, and ``not``, ``and``, ``or`` and the
+test of ``where`` want conditions.
 """
 
 from __future__ import annotations
 
 import ast
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import ibis
+from ibis.common.annotations import ValidationError as IbisSignatureError
 
 from poverty_risk import windows
 from poverty_risk.exceptions import DeclarationError, Fault
@@ -24,6 +28,7 @@ __all__ = ["FUNCTIONS", "Context", "compile_expression", "find_functions", "find
 
 MAX_LENGTH = 2_000
 MAX_DEPTH = 40
+MAX_INTEGER = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,29 @@ def _as_of(context: Context) -> Any:
     return context.as_of_date
 
 
+def _is_condition(value: Any) -> bool:
+    return isinstance(value, bool) or (hasattr(value, "type") and value.type().is_boolean())
+
+
+def _is_number(value: Any) -> bool:
+    if hasattr(value, "type"):
+        return bool(value.type().is_numeric())
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _where(test: Any, yes: Any, no: Any) -> Any:
+    if not _is_condition(test):
+        message = "the test of 'where' is no condition"
+        raise TypeError(message)
+    return ibis.ifelse(test, yes, no)
+
+
+def _is_in(value: Any, items: list[Any]) -> Any:
+    for item in items:
+        _COMPARE[ast.Eq](value, item)  # refuses text among numbers, which databases take
+    return value.isin(items)
+
+
 def _unless_missing(function: Callable[..., Any], values: tuple[Any, ...]) -> Any:
     # SQL engines disagree on missing values here, and most skip them; in this language they count.
     columns = [value for value in values if not isinstance(value, int | float)]
@@ -81,7 +109,7 @@ def _unless_missing(function: Callable[..., Any], values: tuple[Any, ...]) -> An
 FUNCTIONS: dict[str, tuple[int, int, Callable[..., Any]]] = {
     "is_missing": (1, 1, lambda _, value: value.isnull()),
     "coalesce": (2, 20, lambda _, *values: ibis.coalesce(*values)),
-    "where": (3, 3, lambda _, test, yes, no: ibis.ifelse(test, yes, no)),
+    "where": (3, 3, lambda _, *values: _where(*values)),
     "abs": (1, 1, lambda _, value: value.abs()),
     "log1p": (1, 1, lambda _, value: ibis.ifelse(value > -1, (value + 1.0).ln(), None)),
     "least": (2, 20, lambda _, *values: _unless_missing(ibis.least, values)),
@@ -111,6 +139,11 @@ def _divide(numerator: Any, denominator: Any) -> Any:
         return numerator / denominator if denominator else ibis.null("float64")
     return numerator / denominator.nullif(0)
 
+
+_LOGIC: dict[type[ast.boolop], Callable[[Any, Any], Any]] = {
+    ast.And: lambda a, b: a & b,
+    ast.Or: lambda a, b: a | b,
+}
 
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: lambda a, b: a == b,
@@ -206,58 +239,83 @@ def compile_expression(text: str, context: Context) -> Any:
     """
     tree = _parse(text, context.place)
     try:
-        return _compile(tree, text, context)
-    except (TypeError, AttributeError, ibis.common.exceptions.IbisError) as error:
-        reason = str(error).splitlines()[0][:120]
+        return _Compiler(text, context).compile(tree)
+    except _MISFITS as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise DeclarationError(
             Fault(context.place, repr(text), "values that fit together", f"Check it ({reason}).")
         ) from None
 
 
-def _refuse(node: ast.AST, text: str, context: Context, expected: str) -> DeclarationError:
-    piece = ast.get_source_segment(text.strip(), node) or type(node).__name__
-    return DeclarationError(
-        Fault(context.place, f"'{piece}' in {text!r}", expected, "Use the expression language.")
-    )
+_MISFITS = (
+    *(TypeError, AttributeError, ValueError, OverflowError),
+    *(ibis.common.exceptions.IbisError, IbisSignatureError),
+)
+"""What Ibis and Python raise where operands do not fit together."""
 
 
-def _compile(node: ast.expr, text: str, context: Context) -> Any:
-    def inner(child: ast.expr) -> Any:
-        return _compile(child, text, context)
+@dataclass(frozen=True)
+class _Compiler:
+    """Compiles the nodes of one expression."""
 
-    match node:
-        case ast.Constant(value=bool() | int() | float() | str() as value):
-            return value
-        case ast.Name(id=name):
-            return _name(node, name, text, context)
-        case ast.BoolOp(op=operator, values=values):
-            parts = [inner(value) for value in values]
-            if isinstance(operator, ast.And):
-                return functools.reduce(lambda a, b: a & b, parts)
-            return functools.reduce(lambda a, b: a | b, parts)
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return ~inner(operand)
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -inner(operand)
-        case ast.BinOp(left=left, op=operator, right=right) if type(operator) in _ARITHMETIC:
-            return _ARITHMETIC[type(operator)](inner(left), inner(right))
-        case ast.Compare(left=left, ops=[ast.In()], comparators=[ast.List(elts=items)]):
-            return inner(left).isin([inner(item) for item in items])
-        case ast.Compare(left=left, ops=[operator], comparators=[right]) if (
-            type(operator) in _COMPARE
-        ):
-            return _COMPARE[type(operator)](inner(left), inner(right))
-        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in FUNCTIONS:
-            fewest, most, function = FUNCTIONS[name]
-            if not fewest <= len(arguments) <= most:
-                raise _refuse(node, text, context, f"{fewest} to {most} arguments")
-            return function(context, *[inner(argument) for argument in arguments])
-    raise _refuse(node, text, context, f"names, numbers, operators or {', '.join(FUNCTIONS)}")
+    text: str
+    context: Context
+
+    def compile(self, node: ast.expr) -> Any:
+        match node:
+            case ast.Constant(value=value) if _is_constant(value):
+                return value
+            case ast.Name(id=name):
+                return self._name(node, name)
+            case ast.BoolOp(op=operator, values=values):
+                return functools.reduce(_LOGIC[type(operator)], map(self._condition, values))
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                value = self._condition(operand)
+                return not value if isinstance(value, bool) else ~value
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return -self._number(operand)
+            case ast.BinOp(left=left, op=operator, right=right) if type(operator) in _ARITHMETIC:
+                return _ARITHMETIC[type(operator)](self._number(left), self._number(right))
+            case ast.Compare(
+                left=left, ops=[ast.In()], comparators=[ast.List(elts=[_, *_] as items)]
+            ):
+                return _is_in(self.compile(left), [self.compile(item) for item in items])
+            case ast.Compare(left=left, ops=[o], comparators=[right]) if type(o) in _COMPARE:
+                return _COMPARE[type(o)](self.compile(left), self.compile(right))
+            case ast.Call(func=ast.Name(id=name), args=values, keywords=[]) if name in FUNCTIONS:
+                fewest, most, function = FUNCTIONS[name]
+                if not fewest <= len(values) <= most:
+                    raise self._refuse(node, f"{fewest} to {most} arguments")
+                return function(self.context, *map(self.compile, values))
+        raise self._refuse(node, f"names, numbers, operators or {', '.join(FUNCTIONS)}")
+
+    def _condition(self, node: ast.expr) -> Any:
+        value = self.compile(node)
+        if not _is_condition(value):
+            raise self._refuse(node, "a condition, true or false")
+        return value
+
+    def _number(self, node: ast.expr) -> Any:
+        value = self.compile(node)
+        if not _is_number(value):
+            raise self._refuse(node, "a number")
+        return value
+
+    def _name(self, node: ast.expr, name: str) -> Any:
+        if name in self.context.columns:
+            return self.context.columns[name]
+        if name in _BUILT_IN:
+            return _BUILT_IN[name](self.context)
+        raise self._refuse(node, f"one of {', '.join(sorted(self.context.columns))}")
+
+    def _refuse(self, node: ast.expr, expected: str) -> DeclarationError:
+        piece = ast.get_source_segment(self.text.strip(), node) or type(node).__name__
+        found = f"'{piece}' in {self.text!r}"
+        remedy = "Use the expression language."
+        return DeclarationError(Fault(self.context.place, found, expected, remedy))
 
 
-def _name(node: ast.expr, name: str, text: str, context: Context) -> Any:
-    if name in context.columns:
-        return context.columns[name]
-    if name in _BUILT_IN:
-        return _BUILT_IN[name](context)
-    raise _refuse(node, text, context, f"one of {', '.join(sorted(context.columns))}")
+def _is_constant(value: Any) -> bool:
+    if isinstance(value, int):
+        return abs(value) <= MAX_INTEGER
+    return isinstance(value, str) or (isinstance(value, float) and math.isfinite(value))

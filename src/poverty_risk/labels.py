@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import ibis
@@ -52,8 +54,8 @@ def label_returns(
     Returns
     -------
     Series
-        float64 named ``label``, index of `points`. Missing (censored): no such event, and the
-        household was lost, or the data end (less the reporting lag), before the horizon does.
+        float64 named ``label``, index of `points`. Missing (censored): the data end (less the
+        reporting lag) before the horizon does; or no such event, and the household was lost.
 
     Raises
     ------
@@ -63,7 +65,11 @@ def label_returns(
     Notes
     -----
     An event that was seen counts even if the household was lost later. A household is only a 0 if it
-    was followed to the end, because those who leave are not like those who stay.
+    was followed to the end, because those who leave are not like those who stay. A household that had
+    left before the as-of date, unknown to the office, was not followed either.
+
+    Where the data end too early, events that were seen do not count: on such a date only they would
+    have a label, and every household with one would be a 1.
 
     Examples
     --------
@@ -80,17 +86,22 @@ def label_returns(
         known = ", ".join(schema.labels)
         raise LabelError(Fault("label", f"'{name}'", f"one of {known}", "Correct the name."))
     horizon = Horizon.parse(horizon)
-    happened, followed = _outcome(
-        tables, pd.MultiIndex.from_frame(points.index.to_frame(index=False)), horizon, name
+    index = pd.MultiIndex.from_frame(points.index.to_frame(index=False))
+    happened, followed = _outcome(tables, index, horizon, name)
+    complete_from = windows.label_known_by(
+        pd.DatetimeIndex(index.get_level_values("as_of_date")),
+        horizon,
+        schema.reporting_lag_days(name),
     )
+    complete = np.asarray(complete_from <= tables.observed_to)
     labels = np.where(happened, 1.0, np.where(followed, 0.0, np.nan))
-    return pd.Series(labels, index=points.index, name="label")
+    return pd.Series(np.where(complete, labels, np.nan), index=points.index, name="label")
 
 
 def _outcome(
     tables: HistoryTables, index: pd.MultiIndex, horizon: Horizon, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Whether it happened, and whether a household without it was followed."""
+    """Whether it happened, and whether a household without it was followed as far as data go."""
     label = tables.schema.labels[name]
     if label.kind == "any":
         usable = [part for part in label.of if _has_tables(tables, part)]
@@ -114,36 +125,24 @@ def _outcome(
         )
     if label.needs_line:
         _check_line(tables, label, name, index, horizon)
-    found = run_in_chunks(
-        tables,
-        make_points(index, horizon=horizon),
-        _compile(tables.schema, label, dict(tables.line or {}), "follow_up" in _follow(tables)),
+    follow_up = tables.schema.follow_up
+    queries = _compile(
+        tables.schema.model_dump_json(),
+        name,
+        tuple((tables.line or {}).items()),
+        follow_up is not None and follow_up.table in tables,
     )
-    size = len(index)
-    happened = _flag(found, "outcome", size)
-    if label.kind == "state":
-        seen = _flag(found, "seen", size)
-        return happened & seen, seen
-    if label.followed == "any":
-        return happened, _flag(found, "seen", size)
-    lost = _flag(found, "lost", size) if "lost" in found else np.zeros(size, dtype=bool)
-    complete = windows.label_known_by(
-        pd.DatetimeIndex(index.get_level_values("as_of_date")),
-        horizon,
-        tables.schema.reporting_lag_days(name),
-    )
-    return happened, ~lost & np.asarray(complete <= tables.observed_to)
+    found = run_in_chunks(tables, make_points(index, horizon=horizon), queries)
+    happened = _flag(found, "outcome", len(index))
+    if "seen" in queries:
+        return happened, _flag(found, "seen", len(index))
+    return happened, ~_flag(found, "lost", len(index))
 
 
 def _flag(found: dict[str, Any], query: str, size: int) -> np.ndarray:
     if query not in found:
         return np.zeros(size, dtype=bool)
     return np.asarray(scatter(found[query], "met", size, fill=0.0) == 1.0)
-
-
-def _follow(tables: HistoryTables) -> set[str]:
-    follow_up = tables.schema.follow_up
-    return {"follow_up"} if follow_up is not None and follow_up.table in tables else set()
 
 
 def _has_tables(tables: HistoryTables, name: str) -> bool:
@@ -160,9 +159,15 @@ def _check_line(
     as_of = pd.DatetimeIndex(index.get_level_values("as_of_date"))
     if not len(as_of):
         return
-    last = min(horizon.end(as_of).max(), tables.observed_to).year
+    starts = as_of.unique()
+    last_days = horizon.end(starts) - pd.Timedelta(days=1)
+    covered = {
+        year
+        for first, last in zip(starts.year, last_days.year, strict=True)
+        for year in range(first, last + 1)
+    }
     recorded = set(pc.unique(pc.year(tables.arrow(str(label.table))["event_date"])).to_pylist())
-    missing = sorted((recorded & set(range(as_of.min().year, last + 1))) - set(tables.line or {}))
+    missing = sorted((recorded & covered) - set(tables.line or {}))
     if missing:
         raise LabelError(
             Fault(
@@ -174,52 +179,60 @@ def _check_line(
         )
 
 
+@functools.lru_cache(maxsize=64)
 def _compile(
-    schema: Schema, label: Label, line: dict[int, float], follow_up: bool
-) -> dict[str, str]:
-    records = records_of_points(schema, str(label.table))
-    # The last word on each record: corrections that came later are what really happened.
-    records = records.filter(records.superseded_date.isnull())
-    columns = {name: records[name] for name in schema.tables[str(label.table)].all_columns}
-    context = Context(columns, records.as_of_date, line, "label")
-    met = compile_expression(str(label.where), context).cast("float64")
+    schema_json: str, name: str, line: tuple[tuple[int, float], ...], follow_up: bool
+) -> Mapping[str, str]:
+    """Queries of a label that is no composition; `follow_up`: whether its table is there."""
+    schema = Schema.model_validate_json(schema_json)
+    label = schema.labels[name]
+    records = _final_records(schema, str(label.table), str(label.where), line, f"label '{name}'")
     inside = windows.contains_outcome(records.event_date, records.as_of_date, records.horizon_end)
+    by_point = records.group_by("point")
     if label.kind == "state":
         near = windows.Lookback(parse_days(label.tolerance)).contains(
             records.event_date, records.horizon_end, _interval
         )
-        inside = inside & near
-        last = met.argmax(records.record_order, where=inside & met.notnull())
-        state = records.group_by("point").aggregate(met=last)
-        return {
-            "outcome": compile_to_sql(state),
-            "seen": compile_to_sql(state.select("point", met=state.met.notnull().cast("float64"))),
-        }
-    queries = {
-        "outcome": compile_to_sql(records.group_by("point").aggregate(met=met.max(where=inside))),
-        "seen": compile_to_sql(
-            records.group_by("point").aggregate(met=met.notnull().cast("float64").max(where=inside))
-        ),
-    }
-    if follow_up and schema.follow_up is not None:
+        known = inside & near & records.met.notnull()
+        state = by_point.aggregate(met=records.met.argmax(records.record_order, where=known))
+        seen = state.select("point", met=state.met.notnull().cast("float64"))
+        return {"outcome": compile_to_sql(state), "seen": compile_to_sql(seen)}
+    queries = {"outcome": compile_to_sql(by_point.aggregate(met=records.met.max(where=inside)))}
+    if label.followed == "any":
+        seen = records.met.notnull().cast("float64").max(where=inside)
+        queries["seen"] = compile_to_sql(by_point.aggregate(met=seen))
+    elif follow_up:
         queries["lost"] = _compile_lost(schema, line)
     return queries
 
 
-def _interval(days: int) -> Any:
-    return ibis.interval(days=days)
-
-
-def _compile_lost(schema: Schema, line: dict[int, float]) -> str:
+def _compile_lost(schema: Schema, line: tuple[tuple[int, float], ...]) -> str:
+    """Whether a household was lost within the horizon, or gone before it, known or not."""
     follow_up = schema.follow_up
     assert follow_up is not None
-    records = records_of_points(schema, follow_up.table)
-    records = records.filter(records.superseded_date.isnull())
-    columns = {name: records[name] for name in schema.tables[follow_up.table].all_columns}
-    lost = compile_expression(
-        follow_up.lost_where, Context(columns, records.as_of_date, line, "follow_up")
-    )
+    records = _final_records(schema, follow_up.table, follow_up.lost_where, line, "follow_up")
     inside = windows.contains_outcome(records.event_date, records.as_of_date, records.horizon_end)
-    return compile_to_sql(
-        records.group_by("point").aggregate(met=lost.cast("float64").max(where=inside))
+    before = windows.Lookback(None).contains(records.event_date, records.as_of_date, _interval)
+    # Before the as-of date its last state counts, because a household can come back.
+    last = records.met.argmax(records.record_order, where=before & records.met.notnull())
+    lost = (last.fill_null(0.0) > 0) | (records.met.max(where=inside).fill_null(0.0) > 0)
+    return compile_to_sql(records.group_by("point").aggregate(met=lost.cast("float64")))
+
+
+def _final_records(
+    schema: Schema, table: str, where: str, line: tuple[tuple[int, float], ...], place: str
+) -> Any:
+    """Each point's records of a table, with column ``met``: whether they meet a condition."""
+    records = records_of_points(schema, table)
+    # The last word on each record: corrections that came later are what really happened.
+    records = records.filter(records.superseded_date.isnull())
+    columns = {name: records[name] for name in schema.tables[table].all_columns}
+    met = compile_expression(where, Context(columns, records.as_of_date, dict(line), place))
+    kept = records.select(
+        "point", "as_of_date", "horizon_end", "event_date", "record_order", met=met
     )
+    return kept.mutate(met=kept.met.cast("float64"))
+
+
+def _interval(days: int) -> Any:
+    return ibis.interval(days=days)

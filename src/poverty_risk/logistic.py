@@ -10,6 +10,8 @@ __all__ = ["fit_logistic_line"]
 MOST_STEPS = 200
 TOLERANCE = 1e-10
 """Largest gradient, as a share of the total weight, that counts as converged."""
+ROUNDING = 1e-12
+"""Rise of the loss, as a share of it, that tells nothing: next to the solution a step gains less."""
 
 
 def fit_logistic_line(
@@ -30,12 +32,18 @@ def fit_logistic_line(
     -------
     slope, intercept : float
         Missing (NaN, NaN) when there is no unique finite solution: constant values, one class only,
-        or values that separate the classes.
+        or classes that a value separates (both may lie on that value itself).
 
     Notes
     -----
-    Newton's method on standardised values with halved steps, so that it does not overshoot. A
-    solution counts only if the gradient vanishes while the curvature does not.
+    Newton's method on standardised values with halved steps, so that it does not overshoot. Whether
+    a solution exists is decided beforehand, from the ranges of the classes: where they meet in one
+    value only, the slope grows without end while the gradient vanishes as if it had arrived.
+
+    References
+    ----------
+    Albert, A. and Anderson, J. A. (1984). On the existence of maximum likelihood estimates in
+    logistic regression models.
 
     Examples
     --------
@@ -46,10 +54,10 @@ def fit_logistic_line(
     (True, True)
     """
     weight = np.ones(len(values)) if weight is None else np.asarray(weight, dtype=float)
-    total = float(weight.sum())
-    mean_target = float(weight @ target) / total if total > 0 else 0.0
-    if not 0.0 < mean_target < 1.0 or np.ptp(values[weight > 0]) == 0.0:
+    if not _overlap(values[(weight > 0) & (target > 0)], values[(weight > 0) & (target < 1)]):
         return np.nan, np.nan
+    total = float(weight.sum())
+    mean_target = float(weight @ target) / total
     centre = float(weight @ values) / total
     spread = float(np.sqrt(weight @ (values - centre) ** 2 / total))
     scaled = (values - centre) / spread
@@ -62,16 +70,21 @@ def fit_logistic_line(
         curvature = weight * risk * (1.0 - risk)
         cross = float(curvature @ scaled)
         hessian = np.array([[curvature @ scaled**2, cross], [cross, curvature.sum()]])
-        # Where classes separate, the curvature vanishes together with the gradient.
-        if np.linalg.det(hessian / total) < TOLERANCE**2:
-            return np.nan, np.nan
         if np.abs(gradient).max() <= TOLERANCE * total:
             return float(beta[0] / spread), float(beta[1] - beta[0] * centre / spread)
         step, size = np.linalg.solve(hessian, gradient), 1.0
-        while (tried := _loss(beta - size * step, scaled, target, weight)) > loss and size > 1e-10:
+        worse = loss * (1.0 + ROUNDING)
+        while (tried := _loss(beta - size * step, scaled, target, weight)) > worse and size > 1e-10:
             size /= 2.0
         beta, loss = beta - size * step, tried
     return np.nan, np.nan
+
+
+def _overlap(positive: np.ndarray, negative: np.ndarray) -> bool:
+    """Whether no value has all positives on one side of it and all negatives on the other."""
+    if not len(positive) or not len(negative):
+        return False
+    return bool(positive.min() < negative.max() and negative.min() < positive.max())
 
 
 def _loss(beta: np.ndarray, scaled: np.ndarray, target: np.ndarray, weight: np.ndarray) -> float:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import lightgbm
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from poverty_risk.calibration import fit_calibrator, load_calibrator
-from poverty_risk.declarations import parse_declaration
+from poverty_risk import model_state
+from poverty_risk.alignment import align_values, group_codes
+from poverty_risk.boosting import Forest, Rows, boost
+from poverty_risk.calibration import fit_calibrator
 from poverty_risk.exceptions import Fault, FeatureError, ModelFolderError, PovertyRiskError
-from poverty_risk.features.spec import Catalog, parse_catalog
+from poverty_risk.features.spec import Catalog
+from poverty_risk.model_columns import ModelColumns
 from poverty_risk.model_folder import read_model_folder, write_model_folder
-from poverty_risk.schema import Schema
 from poverty_risk.splits import later_holdout
+from poverty_risk.task import PredictionTask
 from poverty_risk.windows import Horizon
 
 __all__ = ["DEFAULT_TIERS", "PredictionTask", "RiskModel"]
@@ -29,31 +30,6 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_TIERS: Mapping[str, float] = {"red": 0.01, "orange": 0.05, "yellow": 0.10}
 """Share of households from the top that each tier reaches down to; the rest is green."""
-
-
-@dataclasses.dataclass(frozen=True)
-class PredictionTask:
-    """What a model predicts, for whom; kept in the model folder.
-
-    Parameters
-    ----------
-    schema
-        Schema of the history that the features are computed from.
-    cohort
-        Cohort that is scored.
-    label
-        Label definition.
-    horizon
-        Horizon, as ``"12mo"``.
-    line
-        Poverty line by year that was used; None when the features need none.
-    """
-
-    schema: Schema
-    cohort: str
-    label: str
-    horizon: str
-    line: Mapping[int, float] | None = None
 
 
 class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -90,6 +66,9 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         known.
     n_seeds
         Boosters with different seeds, averaged in log-odds.
+    n_refits
+        Further boosters, each on a random half of the villages: a reason whose sign they do not agree
+        on is not told. 0: every reason is told.
     tiers
         Share of households from the top by tier; thresholds are taken on the later dates.
     seed
@@ -99,8 +78,10 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes
     ----------
-    boosters_
-        Fitted LightGBM boosters.
+    forest_
+        The fitted trees.
+    refits_
+        Trees of the refits on half of the villages each; None without refits.
     calibrator_
         Maps margins to risks; None without calibration.
     reference_
@@ -145,6 +126,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         early_stopping_rounds: int | None = 50,
         refit: bool = False,
         n_seeds: int = 1,
+        n_refits: int = 0,
         tiers: Mapping[str, float] = DEFAULT_TIERS,
         seed: int = 0,
         n_jobs: int = 2,
@@ -166,6 +148,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.early_stopping_rounds = early_stopping_rounds
         self.refit = refit
         self.n_seeds = n_seeds
+        self.n_refits = n_refits
         self.tiers = tiers
         self.seed = seed
         self.n_jobs = n_jobs
@@ -178,6 +161,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         y: pd.Series | np.ndarray,
         sample_weight: pd.Series | None = None,
         scored: pd.Series | None = None,
+        groups: pd.Series | None = None,
     ) -> Self:
         """Fit trees, their number, and the calibration.
 
@@ -192,6 +176,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         scored
             True for points of the cohort that will be scored, same index; all by default. Trees learn
             from every point; their number, the calibration and the tiers come from scored ones.
+        groups
+            Village of each point, same index: refits take or leave it whole. Households by default.
 
         Returns
         -------
@@ -203,43 +189,79 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         FeatureError
             Missing columns, another index, labels of one class only, or no later dates.
         """
-        labels = _align(y, X.index, "labels").dropna()
+        labels = align_values(y, X.index, "labels").dropna()
         X = X.loc[labels.index]
-        weight = None if sample_weight is None else _align(sample_weight, X.index, "weights")
+        weight = None if sample_weight is None else align_values(sample_weight, X.index, "weights")
         self._check_labels(labels)
-        self._set_columns(X)
-        matrix = self._matrix(X)
-        boost, later = self._split(X.index)
-        mask = None if scored is None else _align(scored, X.index, "scored").to_numpy() == 1.0
-        self._set_reference(matrix if mask is None else matrix[mask])
-        if mask is not None and later.any():
-            later = later & mask
-        target, row_weight = labels.to_numpy(), None if weight is None else weight.to_numpy()
-        self.boosters_ = [
-            self._boost(matrix, target, row_weight, boost, later, number)
-            for number in range(self.n_seeds)
-        ]
+        names = self.catalog.model_names if self.catalog is not None else X.columns
+        self.set_columns(ModelColumns.of(X, [str(name) for name in names]))
+        rows = Rows(
+            self.columns_.matrix(X),
+            labels.to_numpy(),
+            None if weight is None else weight.to_numpy(),
+            self.columns_.names,
+            self.columns_.categorical,
+        )
+        boosted, later = self._split(X.index)
+        mask = None if scored is None else align_values(scored, X.index, "scored").to_numpy() == 1.0
+        self.reference_ = self.columns_.describe(rows.matrix if mask is None else rows.matrix[mask])
+        stopping = later if mask is None else later & mask
+        self._set_forest(rows, boosted, stopping)
+        self._calibrate(rows, stopping if stopping.any() else boosted)
+        if self.refit:
+            boosted = boosted | stopping
+            trees = enumerate(self.forest_.trees)
+            again = [boost(rows, boosted, self._parameters(k), count) for k, count in trees]
+            self.forest_ = Forest(again, self.n_jobs)
+        self._set_refits(rows, boosted, group_codes(groups, X.index))
+        self.training_ = self._describe(X.index, rows.target, boosted, stopping)
+        return self
+
+    forest_: Forest
+
+    def _set_forest(self, rows: Rows, boosted: np.ndarray, later: np.ndarray) -> None:
+        self.forest_ = Forest(
+            [
+                boost(
+                    rows,
+                    boosted,
+                    self._parameters(number),
+                    self.n_estimators,
+                    later,
+                    self.early_stopping_rounds,
+                )
+                for number in range(self.n_seeds)
+            ],
+            self.n_jobs,
+        )
+
+    def _calibrate(self, rows: Rows, mask: np.ndarray) -> None:
+        """Calibrator and tiers from rows that are not boosted on, where there are any."""
+        margins = self.forest_.margins(rows.matrix[mask])
         self.calibrator_ = None
-        rows = later if later.any() else boost
-        margins = self._margins(matrix[rows])
         if self.calibration is not None:
-            self.calibrator_ = fit_calibrator(
-                self.calibration,
-                margins,
-                target[rows],
-                None if row_weight is None else row_weight[rows],
-            )
+            weight = None if rows.weight is None else rows.weight[mask]
+            self.calibrator_ = fit_calibrator(self.calibration, margins, rows.target[mask], weight)
         risks = self._risks(margins)
         self.tiers_ = {
             tier: float(np.quantile(risks, 1 - share)) for tier, share in self.tiers.items()
         }
-        if self.refit:
-            self.boosters_ = [
-                self._boost(matrix, target, row_weight, boost | later, None, number, trees)
-                for number, trees in enumerate([b.num_trees() for b in self.boosters_])
-            ]
-        self.training_ = self._describe(X.index, target, boost, later)
-        return self
+
+    def _set_refits(self, rows: Rows, boosted: np.ndarray, groups: np.ndarray) -> None:
+        """The same trees on random halves of the groups, to see which reasons hold."""
+        self.refits_: Forest | None = None
+        if not self.n_refits:
+            return
+        # Half of the rows want half of the leaf size, or the refits would know less than they could.
+        fewer = {"min_data_in_leaf": max(self.min_child_samples // 2, 1)}
+        boosters, size = [], int(groups.max()) + 1
+        for number in range(self.n_refits):
+            rng = np.random.default_rng([self.seed, number])
+            drawn = np.zeros(size, dtype=bool)
+            drawn[rng.permutation(size)[: (size + 1) // 2]] = True
+            parameters = self._parameters(self.n_seeds + number) | fewer
+            boosters.append(boost(rows, boosted & drawn[groups], parameters, self.forest_.trees[0]))
+        self.refits_ = Forest(boosters, self.n_jobs)
 
     def _check_labels(self, labels: pd.Series) -> None:
         classes = np.unique(labels.to_numpy())
@@ -254,52 +276,11 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         self.classes_ = np.array([0, 1])
 
-    def _set_columns(self, X: pd.DataFrame) -> None:
-        names = list(self.catalog.model_names) if self.catalog is not None else list(X.columns)
-        self.feature_names_in_ = np.asarray(names, dtype=object)
-        self.n_features_in_ = len(names)
-        self._check_columns(X)
-        self.categories_ = {
-            name: list(X[name].cat.categories)
-            for name in names
-            if isinstance(X[name].dtype, pd.CategoricalDtype)
-        }
-
-    def _check_columns(self, X: pd.DataFrame) -> None:
-        missing = [name for name in self.feature_names_in_ if name not in X.columns]
-        if missing:
-            raise FeatureError(
-                Fault(
-                    "features",
-                    f"no column {', '.join(missing[:5])}{' …' * (len(missing) > 5)}",
-                    f"the {len(self.feature_names_in_)} features of the model",
-                    "Build the features with the model's own catalogue.",
-                )
-            )
-
-    def _matrix(self, X: pd.DataFrame) -> np.ndarray:
-        """Columns by name in the model's order; categories as codes, unseen ones as missing."""
-        self._check_columns(X)
-        matrix = np.empty((len(X), self.n_features_in_), dtype=np.float64)
-        for position, name in enumerate(self.feature_names_in_):
-            column = X[name]
-            if name in self.categories_:
-                codes = pd.Index(self.categories_[name]).get_indexer(
-                    pd.Index(column.astype(object))
-                )
-                matrix[:, position] = np.where(codes < 0, np.nan, codes)
-            elif pd.api.types.is_numeric_dtype(column.dtype):
-                matrix[:, position] = column.to_numpy(dtype=np.float64, na_value=np.nan)
-            else:
-                raise FeatureError(
-                    Fault(
-                        f"feature '{name}'",
-                        f"values of type {column.dtype}",
-                        "numbers (the model saw numbers)",
-                        "Build the features with the model's own catalogue.",
-                    )
-                )
-        return matrix
+    def set_columns(self, columns: ModelColumns) -> None:
+        """Take over the columns of the fitted model, under the names that scikit-learn reads too."""
+        self.columns_ = columns
+        self.feature_names_in_ = np.asarray(columns.names, dtype=object)
+        self.n_features_in_ = len(columns.names)
 
     def _split(self, index: pd.Index) -> tuple[np.ndarray, np.ndarray]:
         everything = np.ones(len(index), dtype=bool)
@@ -322,20 +303,6 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             horizon=horizon if self.embargo else None,
             reporting_lag_days=lag if self.embargo else 0,
         )
-
-    def _set_reference(self, matrix: np.ndarray) -> None:
-        self.reference_: dict[str, dict[str, Any]] = {}
-        for position, name in enumerate(self.feature_names_in_):
-            values = matrix[:, position]
-            known = values[~np.isnan(values)]
-            entry: dict[str, Any] = {"missing": float(1 - len(known) / max(len(values), 1))}
-            if name in self.categories_:
-                counts = np.bincount(known.astype(int), minlength=len(self.categories_[name]))
-                entry["shares"] = (counts / max(len(known), 1)).tolist()
-            elif len(known):
-                grid = np.quantile(known, np.linspace(0, 1, 21), method="lower")
-                entry |= {"median": float(np.median(known)), "quantiles": grid.tolist()}
-            self.reference_[str(name)] = entry
 
     def _parameters(self, number: int) -> dict[str, Any]:
         parameters = {
@@ -365,58 +332,17 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     @property
     def directions(self) -> dict[str, int]:
         """Expected direction of each feature (0 = unconstrained), in the model's order."""
-        catalog = self.catalog
+        catalog, columns = self.catalog, self.columns_
         return {
-            str(name): 0 if catalog is None or name in self.categories_ else catalog[name].direction
-            for name in self.feature_names_in_
+            name: 0 if catalog is None or name in columns.categories else catalog[name].direction
+            for name in columns.names
         }
-
-    def _boost(
-        self,
-        matrix: np.ndarray,
-        target: np.ndarray,
-        weight: np.ndarray | None,
-        rows: np.ndarray,
-        later: np.ndarray | None,
-        number: int,
-        trees: int | None = None,
-    ) -> lightgbm.Booster:
-        names = [str(name) for name in self.feature_names_in_]
-        categorical = [names.index(name) for name in self.categories_]
-
-        def dataset(mask: np.ndarray, reference: lightgbm.Dataset | None) -> lightgbm.Dataset:
-            return lightgbm.Dataset(
-                matrix[mask],
-                label=target[mask],
-                weight=None if weight is None else weight[mask],
-                feature_name=names,
-                categorical_feature=categorical,
-                reference=reference,
-                params={"verbosity": -1, "max_bin": 255},
-            )
-
-        training = dataset(rows, None)
-        stopping = self.early_stopping_rounds is not None and later is not None and later.any()
-        booster = lightgbm.train(
-            self._parameters(number),
-            training,
-            num_boost_round=self.n_estimators if trees is None else trees,
-            valid_sets=[dataset(later, training)] if stopping and later is not None else None,
-            callbacks=(
-                [lightgbm.early_stopping(int(self.early_stopping_rounds or 0), verbose=False)]
-                if stopping
-                else []
-            ),
-        )
-        # From its text, so that a model that is loaded later is the same model to the last bit.
-        best = booster.best_iteration if stopping else -1
-        return lightgbm.Booster(model_str=booster.model_to_string(num_iteration=best))
 
     def _describe(
         self, index: pd.Index, target: np.ndarray, boost: np.ndarray, later: np.ndarray
     ) -> dict[str, Any]:
         periods = {"boosted": boost, "later": later} if later.any() else {"boosted": boost}
-        described: dict[str, Any] = {"trees": [b.num_trees() for b in self.boosters_]}
+        described: dict[str, Any] = {"trees": self.forest_.trees}
         for name, mask in periods.items():
             described[name] = {
                 "points": int(mask.sum()),
@@ -430,13 +356,6 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return described
 
     # --------------------------------------------------------------- predicting
-
-    def _margins(self, matrix: np.ndarray) -> np.ndarray:
-        margins = [
-            np.asarray(b.predict(matrix, raw_score=True, num_threads=self.n_jobs))
-            for b in self.boosters_
-        ]
-        return np.asarray(np.mean(np.stack(margins), axis=0), dtype=np.float64)
 
     def _risks(self, margins: np.ndarray) -> np.ndarray:
         if self.calibrator_ is None:
@@ -461,8 +380,9 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         FeatureError
             A feature of the model is missing or has another type.
         """
-        check_is_fitted(self, "boosters_")
-        return pd.Series(self._margins(self._matrix(X)), index=X.index, name="margin")
+        check_is_fitted(self, "forest_")
+        margins = self.forest_.margins(self.columns_.matrix(X))
+        return pd.Series(margins, index=X.index, name="margin")
 
     def risk(self, X: pd.DataFrame) -> pd.Series:
         """Calibrated probability in [0, 1], named ``risk``, index of `X` (see `margin`)."""
@@ -507,20 +427,24 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         base_margin : float
             Mean margin over the training rows; adding a row's contributions gives its margin.
         """
-        check_is_fitted(self, "boosters_")
-        matrix = self._matrix(X)
-        parts = [
-            np.asarray(b.predict(matrix, pred_contrib=True, num_threads=self.n_jobs))
-            for b in self.boosters_
-        ]
-        values = np.mean(np.stack(parts), axis=0).reshape(len(X), self.n_features_in_ + 1)
-        base = float(np.mean([self._base_margin(b) for b in self.boosters_]))
-        frame = pd.DataFrame(values[:, :-1], index=X.index, columns=list(self.feature_names_in_))
-        return frame, base
+        check_is_fitted(self, "forest_")
+        values = self.forest_.contributions(self.columns_.matrix(X))
+        base = self.forest_.base_margin(self.n_features_in_)
+        return pd.DataFrame(values, index=X.index, columns=list(self.feature_names_in_)), base
 
-    def _base_margin(self, booster: lightgbm.Booster) -> float:
-        blank = np.full((1, self.n_features_in_), np.nan)
-        return float(np.asarray(booster.predict(blank, pred_contrib=True))[0, -1])
+    def contributions_of_refits(self, X: pd.DataFrame) -> np.ndarray | None:
+        """SHAP values of each refit, shape (n_refits, n_points, n_features); None without refits."""
+        check_is_fitted(self, "forest_")
+        return (
+            None
+            if self.refits_ is None
+            else self.refits_.contributions_of_each(self.columns_.matrix(X))
+        )
+
+    def matrix(self, X: pd.DataFrame) -> np.ndarray:
+        """Features as the trees read them: columns by name in order, categories as codes."""
+        check_is_fitted(self, "forest_")
+        return self.columns_.matrix(X)
 
     # ------------------------------------------------------------------ keeping
 
@@ -539,43 +463,10 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         str
             The model id: a hash of all that decides a prediction.
         """
-        check_is_fitted(self, "boosters_")
-        boosters = {
-            f"booster_{number}.txt": booster.model_to_string()
-            for number, booster in enumerate(self.boosters_)
-        }
-        self.model_id_ = write_model_folder(Path(folder), self._state(), boosters, extra or {})
+        check_is_fitted(self, "forest_")
+        state, texts = model_state.dump(self)
+        self.model_id_ = write_model_folder(Path(folder), state, texts, extra or {})
         return self.model_id_
-
-    def _state(self) -> dict[str, Any]:
-        """All that decides a prediction or explains it, as plain values."""
-        catalog, task = self.catalog, self.task
-        parameters = {
-            name: dict(value) if isinstance(value, Mapping) else value
-            for name, value in self.get_params(deep=False).items()
-            if name not in ("catalog", "task")
-        }
-        return {
-            "parameters": parameters,
-            "columns": [str(name) for name in self.feature_names_in_],
-            "categories": self.categories_,
-            "catalog": None
-            if catalog is None
-            else {"schema": catalog.schema_name, "features": catalog.to_list()},
-            "task": None
-            if task is None
-            else {
-                "schema": task.schema.model_dump(mode="json"),
-                "cohort": task.cohort,
-                "label": task.label,
-                "horizon": task.horizon,
-                "line": None if task.line is None else {str(y): v for y, v in task.line.items()},
-            },
-            "calibrator": None if self.calibrator_ is None else self.calibrator_.to_dict(),
-            "tiers": self.tiers_,
-            "reference": self.reference_,
-            "training": self.training_,
-        }
 
     @classmethod
     def load(cls, folder: str | Path) -> RiskModel:
@@ -598,7 +489,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         content = read_model_folder(Path(folder))
         try:
-            model = cls._restore(content.state, list(content.boosters.values()))
+            model: RiskModel = model_state.restore(cls, content.state, content.boosters)
         except (KeyError, TypeError, ValueError, AttributeError, PovertyRiskError) as error:
             raise ModelFolderError(
                 Fault(
@@ -611,63 +502,3 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         model.model_id_ = content.model_id
         model.extra_ = content.extra
         return model
-
-    @classmethod
-    def _restore(cls, state: Mapping[str, Any], texts: list[str]) -> RiskModel:
-        entries, task = state["catalog"], state["task"]
-        catalog = None if entries is None else parse_catalog(entries, "model folder")
-        restored_task = None
-        if task is not None:
-            line = task["line"]
-            restored_task = PredictionTask(
-                parse_declaration(Schema, task["schema"], "model folder"),
-                task["cohort"],
-                task["label"],
-                task["horizon"],
-                None if line is None else {int(year): float(v) for year, v in line.items()},
-            )
-        model = cls(catalog, restored_task, **state["parameters"])
-        model.classes_ = np.array([0, 1])
-        model.feature_names_in_ = np.asarray(state["columns"], dtype=object)
-        model.n_features_in_ = len(state["columns"])
-        model.categories_ = dict(state["categories"])
-        calibrator = state["calibrator"]
-        model.calibrator_ = None if calibrator is None else load_calibrator(calibrator)
-        model.tiers_, model.reference_ = dict(state["tiers"]), dict(state["reference"])
-        model.training_ = dict(state["training"])
-        model.boosters_ = [_read_booster(text, state["columns"]) for text in texts]
-        return model
-
-
-def _read_booster(text: str, columns: list[str]) -> lightgbm.Booster:
-    try:
-        booster = lightgbm.Booster(model_str=text)
-    except lightgbm.basic.LightGBMError as error:
-        raise ValueError(str(error)) from None
-    if booster.feature_name() != columns:
-        message = "booster and manifest name different features"
-        raise ValueError(message)
-    return booster
-
-
-def _align(values: pd.Series | np.ndarray, index: pd.Index, place: str) -> pd.Series:
-    """Values on the index of the features, by key; arrays must have the same length."""
-    if isinstance(values, pd.Series):
-        if values.index.equals(index):
-            return values.astype(float)
-        missing = index.difference(values.index)
-        if len(missing) or not values.index.is_unique:
-            raise FeatureError(
-                Fault(
-                    place,
-                    f"{len(missing)} of {len(index)} points without an entry, or repeated points",
-                    "one entry for each point of the features",
-                    "Compute both from the same points.",
-                )
-            )
-        return values.reindex(index).astype(float)
-    if len(values) != len(index):
-        raise FeatureError(
-            Fault(place, f"{len(values)} values", f"{len(index)}", "Compute both from one table.")
-        )
-    return pd.Series(np.asarray(values, dtype=float), index=index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 from pathlib import Path
@@ -13,6 +14,8 @@ import pandas as pd
 from poverty_risk.exceptions import Fault, PovertyRiskError
 
 __all__ = ["hash_id", "mask_id", "read_or_make_key", "suppress_small_counts"]
+
+logger = logging.getLogger(__name__)
 
 MIN_KEY_BYTES = 16
 SMALL_COUNT = 10
@@ -69,32 +72,88 @@ def read_or_make_key(path: str | Path) -> bytes:
     Returns
     -------
     bytes
-        32 random bytes, or what the file holds.
+        32 random bytes as 64 hexadecimal digits, or what the file holds.
+
+    Raises
+    ------
+    PovertyRiskError
+        The file holds less than 16 bytes, or cannot be read or made. An empty file is never filled:
+        a new key would give every household a new pseudonym.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     key = read_or_make_key(f"{folder}/office_only/pseudonym.key")
+    ...     key == read_or_make_key(f"{folder}/office_only/pseudonym.key")
+    True
     """
     path = Path(path)
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        if not path.exists():
+            _make_key(path)
+        key = path.read_bytes().strip()
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise PovertyRiskError(
+            Fault(f"key file '{path}'", str(error.strerror), "a file to read", "Check the path.")
+        ) from None
+    if len(key) < MIN_KEY_BYTES:
+        raise PovertyRiskError(
+            Fault(
+                f"key file '{path}'",
+                f"{len(key)} bytes",
+                f">= {MIN_KEY_BYTES}",
+                "Bring the key back from a backup; without one delete the file, and all pseudonyms "
+                "change.",
+            )
+        )
+    if os.name == "posix" and mode & 0o077:
+        logger.warning("Key file '%s' can be read by others than its owner: chmod 600.", path)
+    return key
+
+
+def _make_key(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(secrets.token_hex(32).encode())
-    return path.read_bytes().strip()
+        # Whole or not at all; of two programs that make it at once, both read the first one's.
+        _publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        return
+    except OSError:
+        # No hard links on FAT and on some network drives.
+        temporary.replace(path)
 
 
 def mask_id(identifier: str) -> str:
-    """An id with its middle hidden, for messages and default output.
+    """An id with its middle hidden, for messages and default output; at least half of it.
 
     Examples
     --------
     >>> mask_id("H0000123")
     'H0***23'
     """
+    shown = min(len(identifier) // 4, 2)
     if len(identifier) <= 4:
         return "***"
-    return f"{identifier[:2]}***{identifier[-2:]}"
+    return f"{identifier[:shown]}***{identifier[-shown:]}"
 
 
 def suppress_small_counts(counts: pd.Series, smallest: int = SMALL_COUNT) -> pd.Series:
     """Counts with those from 1 to `smallest` - 1 replaced by missing; zero stays.
+
+    One such count beside the total of all can still be worked out: leave the total away too.
 
     Examples
     --------

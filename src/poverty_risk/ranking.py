@@ -83,7 +83,7 @@ def align_outcomes(labels: pd.Series, risks: Mapping[str, pd.Series]) -> Outcome
     known = ~np.isnan(values)
     if not labels.index.is_unique:
         faults.append(Fault("labels", "repeated points", "each point once", "Drop the repeats."))
-    if odd := sorted(set(np.unique(values[known])) - {0.0, 1.0}):
+    if odd := sorted(set(values[known].tolist()) - {0.0, 1.0}):
         faults.append(Fault("labels", f"{odd[:5]}", "1, 0 or missing", "Correct the labels."))
     if not known.any():
         faults.append(Fault("labels", "no label", "one or more", "Choose earlier as-of dates."))

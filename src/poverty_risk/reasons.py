@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from poverty_risk.comparison import Comparison
 from poverty_risk.explain import RiskExplanation
 from poverty_risk.features.spec import Catalog, FeatureSpec
 from poverty_risk.model import RiskModel
-from poverty_risk.wording import format_horizon, format_value, load_locale
+from poverty_risk.wording import (
+    format_date,
+    format_horizon,
+    format_value,
+    load_locale,
+    write_sentence,
+)
 
-__all__ = ["Reason", "build_reasons", "describe_risk", "find_data_gaps"]
+__all__ = [
+    "Comparator",
+    "HouseholdReasons",
+    "Reason",
+    "build_reasons",
+    "describe_risk",
+    "find_data_gaps",
+]
 
 MOST_RAISING = 4
 MOST_LOWERING = 2
@@ -22,13 +37,39 @@ MOST_LOWERING = 2
 SMALLEST_SHARE = 0.02
 """A theme with less than this share of all movement is no reason."""
 
+STABLE_SHARE = 0.8
+"""A theme whose direction fewer refits on resampled villages share is left out, and counted."""
+
 USUALLY_KNOWN = 0.10
 """A feature missing in at most this share of training rows is one that an office usually knows."""
+
+HEALTH_RISK_TYPES = frozenset({"illness", "disability"})
+"""Reasons of these types tell of somebody's health: for cards only, never for lists (domain notes, 5.4)."""
+
+
+@dataclass(frozen=True)
+class Comparator:
+    """What tells a reader whether a value is high or low.
+
+    Parameters
+    ----------
+    kind
+        ``own_year_before``, ``village_median``, ``township_median`` or ``typical`` (median of the
+        training rows).
+    value
+        The value compared with.
+    text
+        Its clause in the asked language.
+    """
+
+    kind: str
+    value: float | str
+    text: str
 
 
 @dataclass(frozen=True)
 class Reason:
-    """A theme that moves a household's risk.
+    """A theme that moves a household's risk, told by its strongest feature.
 
     Parameters
     ----------
@@ -41,17 +82,28 @@ class Reason:
     contribution
         Sum over the theme, log-odds.
     points
-        Share of ``risk - base risk``, probability.
+        Its part of ``risk - base risk``, probability; over all themes they sum exactly.
     value
         Value of the feature; None when missing.
-    typical
-        Median of the feature in training; None for categories.
+    comparators
+        What it is compared with, most telling first.
     risk_type
         Official risk type that the feature points to.
+    tables
+        History tables that the feature is computed from.
+    known_date
+        When the office knew it; None when no record counts or nobody asked.
+    agreement
+        Share of refits that agree on the direction; None without refits.
     is_gap
         Whether the value is missing: then the reason is a data gap.
+    is_health
+        Whether it tells of somebody's health, and belongs on a card only.
     text
-        The sentence in the asked language, without "associated with": its heading says that.
+        The sentence in the asked language, with its comparators, without "associated with": its
+        heading says that.
+    source
+        Source and date in the asked language.
     """
 
     theme: str
@@ -60,31 +112,72 @@ class Reason:
     contribution: float
     points: float
     value: float | str | None
-    typical: float | None
+    comparators: tuple[Comparator, ...]
     risk_type: str
+    tables: tuple[str, ...]
+    known_date: pd.Timestamp | None
+    agreement: float | None
     is_gap: bool
+    is_health: bool
     text: str
+    source: str
+
+
+@dataclass(frozen=True)
+class HouseholdReasons:
+    """The reasons of one point.
+
+    Parameters
+    ----------
+    raising
+        At most four, strongest first.
+    lowering
+        At most two, strongest first.
+    left_out
+        Themes that would have been among them, but whose direction refits do not share.
+    """
+
+    raising: tuple[Reason, ...]
+    lowering: tuple[Reason, ...]
+    left_out: int = 0
+
+    def __iter__(self) -> Iterator[Reason]:
+        """Raising ones first."""
+        yield from (*self.raising, *self.lowering)
+
+    @property
+    def risk_types(self) -> tuple[str, ...]:
+        """Official risk types of what raises the risk, main one first; ``other`` only when alone."""
+        found = tuple(dict.fromkeys(reason.risk_type for reason in self.raising))
+        return tuple(kind for kind in found if kind != "other") or found[:1]
 
 
 def build_reasons(
-    explanation: RiskExplanation, model: RiskModel, locale: str = "zh"
-) -> list[list[Reason]]:
+    explanation: RiskExplanation,
+    model: RiskModel,
+    locale: str = "zh",
+    comparison: Comparison | None = None,
+) -> list[HouseholdReasons]:
     """Rank the themes of each point and put them into words.
 
     Parameters
     ----------
     explanation
-        From `explain_risk`.
+        From `explain_risk`; with ``agreement=True`` themes whose direction does not hold over refits
+        on resampled villages are left out and counted.
     model
         The model that was explained; it carries catalogue and typical values.
     locale
         ``"zh"`` or ``"en"``.
+    comparison
+        From `build_comparison`, for the same points: the household's own value a year earlier, its
+        village, and the date on which the office knew. Without it values are compared with the median
+        of the training rows.
 
     Returns
     -------
-    list of list of Reason
-        One list per point, in the order of the explanation: at most four themes that raise the risk,
-        strongest first, then at most two that lower it.
+    list of HouseholdReasons
+        One per point, in the order of the explanation.
 
     Examples
     --------
@@ -92,48 +185,72 @@ def build_reasons(
     >>> MOST_RAISING
     4
     """
-    catalog = _catalog_of(model)
+    themes = list(explanation.by_theme.columns)
     columns = list(explanation.contributions.columns)
-    by_theme = explanation.by_theme
-    themes = list(by_theme.columns)
     members = [[i for i, c in enumerate(columns) if explanation.themes[c] == t] for t in themes]
+    writer = _Writer(explanation, model, locale, comparison)
+    sums = explanation.by_theme.to_numpy()
     values = explanation.contributions.to_numpy()
-    sums = by_theme.to_numpy()
+    slope = explanation.points_per_log_odd.to_numpy()
     order = np.argsort(-sums, axis=1, kind="stable")
     floor = SMALLEST_SHARE * np.abs(sums).sum(axis=1)
-    slope = explanation.points_per_log_odd.to_numpy()
-    data = {name: explanation.features[name].astype(object).to_numpy() for name in columns}
-    writer = _Writer(catalog, model, locale)
+    agreed = None if explanation.agreement is None else explanation.agreement[themes].to_numpy()
     found = []
     for row in range(len(sums)):
-        raising = [t for t in order[row] if sums[row, t] > floor[row]][:MOST_RAISING]
-        lowering = [t for t in order[row][::-1] if sums[row, t] < -floor[row]][:MOST_LOWERING]
-        reasons = []
-        for theme in [*raising, *lowering]:
-            total = float(sums[row, theme])
-            pushes = values[row, members[theme]] * np.sign(total)
-            strongest = [i for i in np.argsort(-pushes, kind="stable") if pushes[i] > 0]
-            name = writer.choose([columns[members[theme][i]] for i in strongest], data, row)
-            points = total * float(slope[row])
-            reasons.append(writer.write(catalog[name], data[name][row], total, points))
-        found.append(reasons)
+        told: dict[bool, list[Reason]] = {True: [], False: []}
+        left_out = 0
+        for raises, most in ((True, MOST_RAISING), (False, MOST_LOWERING)):
+            sign = 1 if raises else -1
+            for theme in order[row][::sign]:
+                total = float(sums[row, theme])
+                if sign * total <= floor[row] or len(told[raises]) == most:
+                    break
+                share = None if agreed is None else float(agreed[row, theme])
+                if share is not None and share < STABLE_SHARE:
+                    left_out += 1
+                    continue
+                pushes = sign * values[row, members[theme]]
+                strongest = [i for i in np.argsort(-pushes, kind="stable") if pushes[i] > 0]
+                name = writer.choose([columns[members[theme][i]] for i in strongest], row)
+                points = total * float(slope[row])
+                told[raises].append(writer.write(name, row, total, points, share))
+        found.append(HouseholdReasons(tuple(told[True]), tuple(told[False]), left_out))
     return found
 
 
 class _Writer:
     """Writes the sentence of a feature; keeps what is the same for all households."""
 
-    def __init__(self, catalog: Catalog, model: RiskModel, locale: str) -> None:
-        self.catalog, self.locale = catalog, locale
-        self.words = load_locale(locale)["reasons"]
+    def __init__(
+        self,
+        explanation: RiskExplanation,
+        model: RiskModel,
+        locale: str,
+        comparison: Comparison | None,
+    ) -> None:
+        self.catalog, self.locale = _catalog_of(model), locale
+        self.locale_words = load_locale(locale)
+        self.words = self.locale_words["reasons"]
+        self.data = _arrays(explanation.features)
         self.typical = {
-            spec.name: model.reference_.get(spec.name, {}).get("median") for spec in catalog.specs
+            spec.name: model.reference_.get(spec.name, {}).get("median")
+            for spec in self.catalog.specs
         }
+        self.schema = None if model.task is None else model.task.schema
+        self.compared: dict[str, dict[str, Any]] = {}
+        self.known: dict[str, Any] = {}
+        if comparison is not None:
+            self.compared = {
+                "own_year_before": _arrays(comparison.own),
+                "village_median": _arrays(comparison.village),
+                "township_median": _arrays(comparison.township),
+            }
+            self.known = _arrays(comparison.known)
 
-    def choose(self, ranked: list[str], data: dict[str, Any], row: int) -> str:
+    def choose(self, ranked: list[str], row: int) -> str:
         """The strongest feature that says something: it has a value, or one can ask for it."""
         for name in ranked:
-            if not _is_missing(data[name][row]) or self._ask(name) is not None:
+            if not _is_missing(self.data[name][row]) or self._ask(name) is not None:
                 return name
         return ranked[0]
 
@@ -141,39 +258,102 @@ class _Writer:
         words = self.catalog[name].words.get(self.locale)  # type: ignore[call-overload]
         return None if words is None else words.ask
 
-    def write(self, spec: FeatureSpec, value: Any, total: float, points: float) -> Reason:
-        missing = _is_missing(value)
-        raises = total > 0
-        typical = self.typical[spec.name]
-        text = (
-            self.words["gap"].format(label=spec.label(self.locale))
-            if missing
-            else self._sentence(spec, value, typical, raises)
-        )
+    def write(
+        self, name: str, row: int, total: float, points: float, agreement: float | None
+    ) -> Reason:
+        spec, value = self.catalog[name], self.data[name][row]
+        missing, raises = _is_missing(value), total > 0
+        comparators = () if missing else self._compare(spec, row)
+        known = self.known[name][row] if name in self.known else None
+        known = None if known is None or pd.isna(known) else pd.Timestamp(known)
+        tables = self.catalog.tables_of(name)
+        words = spec.words.get(self.locale)  # type: ignore[call-overload]
         return Reason(
             theme=spec.theme,
-            feature=spec.name,
+            feature=name,
             raises=raises,
             contribution=total,
             points=points,
             value=None if missing else value,
-            typical=typical,
+            comparators=comparators,
             risk_type=spec.risk_type,
-            is_gap=missing,
-            text=text,
+            tables=tables,
+            known_date=known,
+            agreement=agreement,
+            is_gap=missing and (words is None or words.ask is not None),
+            is_health=spec.theme == "health" or spec.risk_type in HEALTH_RISK_TYPES,
+            text=self._sentence(spec, value, raises, comparators),
+            source=self._source(tables, known),
         )
 
-    def _sentence(self, spec: FeatureSpec, value: Any, typical: float | None, raises: bool) -> str:
+    def _compare(self, spec: FeatureSpec, row: int) -> tuple[Comparator, ...]:
+        if spec.kind == "flag" or spec.compare == "none":
+            return ()
+        shown = self._beside(self.data[spec.name][row], spec)
+        found = []
+        if spec.compare in ("own", "both"):
+            own = self._clause("own_year_before", spec, row)
+            # The same as a year ago tells nothing new.
+            if own is not None and self._beside(own.value, spec) != shown:
+                found.append(own)
+        if spec.compare in ("place", "both"):
+            # What is about a village is the same for all of it.
+            alike = set(self.catalog.tables_of(spec.name)) == {"village"}
+            kinds = ["township_median", "typical"]
+            kinds = kinds if alike else ["village_median", *kinds]
+            clauses = (self._clause(kind, spec, row) for kind in kinds)
+            found += [clause for clause in clauses if clause is not None][:1]
+        return tuple(found)
+
+    def _clause(self, kind: str, spec: FeatureSpec, row: int) -> Comparator | None:
+        value: Any
+        if kind == "typical":
+            value = self.typical[spec.name]
+        else:
+            columns = self.compared.get(kind, {})
+            value = columns[spec.name][row] if spec.name in columns else None
+        if _is_missing(value):
+            return None
+        text = str(self.words[kind]).format(value=self._beside(value, spec))
+        return Comparator(kind, value, text)
+
+    def _beside(self, value: Any, spec: FeatureSpec) -> str:
+        return format_value(value, spec.unit, self.locale, beside=True)
+
+    def _sentence(
+        self, spec: FeatureSpec, value: Any, raises: bool, comparators: tuple[Comparator, ...]
+    ) -> str:
         words = spec.words.get(self.locale)  # type: ignore[call-overload]
-        flag = bool(value) if spec.kind == "flag" else None
-        template = None if words is None else words.sentence(raises=raises, flag=flag)
-        if template is None:
-            template = self.words["plain" if typical is not None else "plain_alone"]
-        return str(template).format(
-            label=spec.label(self.locale),
-            value=format_value(value, spec.unit, self.locale),
-            typical=format_value(typical, spec.unit, self.locale),
-        )
+        if words is not None:
+            sentence = write_sentence(
+                words, value, spec.unit, self.locale, raises=raises, kind=spec.kind
+            )
+        else:
+            template = self.words["gap" if _is_missing(value) else "plain"]
+            sentence = str(template).format(
+                label=spec.name, value=format_value(value, spec.unit, self.locale)
+            )
+        if not comparators:
+            return sentence
+        clauses = str(self.words["separator"]).join(item.text for item in comparators)
+        return f"{sentence}{self.words['open']}{clauses}{self.words['close']}"
+
+    def _source(self, tables: tuple[str, ...], known: pd.Timestamp | None) -> str:
+        if self.schema is None:
+            return ""
+        words = self.locale_words["sources"]
+        labels = [
+            str(words.get(name) or self.schema.tables[name].label[self.locale]) for name in tables
+        ]
+        named = str(self.locale_words["list_separator"]).join(labels)
+        if known is None:
+            return str(self.words["source_alone"]).format(source=named)
+        date = format_date(known, self.locale, "month")
+        return str(self.words["source"]).format(source=named, date=date)
+
+
+def _arrays(frame: pd.DataFrame) -> dict[str, Any]:
+    return {name: frame[name].astype(object).to_numpy() for name in frame.columns}
 
 
 def _is_missing(value: Any) -> bool:

@@ -7,6 +7,7 @@ with `Schema.extended`; no code is needed.
 
 from __future__ import annotations
 
+import graphlib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -15,7 +16,13 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from poverty_risk.declarations import Declared, Words, parse_declaration, read_yaml
+from poverty_risk.declarations import (
+    Declared,
+    Words,
+    find_unusable_names,
+    parse_declaration,
+    read_yaml,
+)
 from poverty_risk.exceptions import DeclarationError, Fault
 from poverty_risk.windows import parse_days
 
@@ -75,6 +82,13 @@ class Column(Declared):
         if (self.kind == "category") != bool(self.codes):
             message = "a category needs codes, and only a category has them"
             raise ValueError(message)
+        bounded = self.min is not None or self.max is not None
+        if bounded and self.kind not in ("number", "integer"):
+            message = "only a number or an integer has 'min' and 'max'"
+            raise ValueError(message)
+        if self.min is not None and self.max is not None and self.min > self.max:
+            message = f"min {self.min:g} is above max {self.max:g}"
+            raise ValueError(message)
         return self
 
 
@@ -126,10 +140,20 @@ class Table(Declared):
         if clash:
             message = f"columns that every table has, or reserved names: {', '.join(clash)}"
             raise ValueError(message)
+        if bad := find_unusable_names(self.columns):
+            message = f"names that no expression can use, or twice but for case: {', '.join(bad)}"
+            raise ValueError(message)
         return self
 
 
-_RESERVED = ("event_date", "known_date", "superseded_date", "record_order", "as_of_date", "point")
+_RESERVED = (
+    *("household_id", "event_date", "known_date", "superseded_date", "record_order"),
+    *("as_of_date", "as_of_year", "as_of_month", "horizon_end", "point", "row"),
+)
+"""Columns that the package adds itself, or names of the expression language."""
+
+_RESERVED_TABLES = ("points", "frame", "line")
+"""What queries call the prediction points and ready features, and the file of the poverty line."""
 
 
 class Condition(Declared):
@@ -155,10 +179,23 @@ class Condition(Declared):
 
 
 class FollowUp(Declared):
-    """When a household stops being followed: its first record that meets `lost_where`."""
+    """When a household stops being followed.
+
+    It is lost if its last record before the as-of date, known or not, or any within the horizon meets
+    `lost_where`; it counts again after a later record that does not.
+    """
 
     table: str
     lost_where: str
+
+
+class IncomeHistory(Declared):
+    """What a card draws as the household's income history: expressions over one table's columns."""
+
+    table: str
+    value: str
+    line: str
+    where: str = "True"
 
 
 class Label(Declared):
@@ -208,6 +245,25 @@ class Group(Declared):
 class Schema(Declared):
     """All that is declared about an archive.
 
+    Parameters
+    ----------
+    name
+        What it is called.
+    notes
+        What it is about.
+    tables
+        History tables by name.
+    cohorts
+        Who can be at risk: conditions by name of the cohort, of which all must hold.
+    follow_up
+        When a household is lost; None: never.
+    income_history
+        The income history that a card draws; None: none.
+    groups
+        Where a household belongs (``village``, ``township``), by name.
+    labels
+        Definitions of the outcome by name.
+
     Examples
     --------
     >>> from poverty_risk.schema import load_schema
@@ -218,8 +274,9 @@ class Schema(Declared):
     name: str
     notes: str = ""
     tables: dict[str, Table]
-    cohorts: dict[str, tuple[Condition, ...]]
+    cohorts: dict[str, tuple[Condition, ...]] = Field(min_length=1)
     follow_up: FollowUp | None = None
+    income_history: IncomeHistory | None = None
     groups: dict[str, Group] = Field(default_factory=dict)
     labels: dict[str, Label]
 
@@ -228,26 +285,37 @@ class Schema(Declared):
         used = [item.table for conditions in self.cohorts.values() for item in conditions]
         used += [item.table for item in self.labels.values() if item.table is not None]
         used += [item.table for item in self.groups.values()]
-        used += [self.follow_up.table] if self.follow_up else []
+        used += [part.table for part in (self.follow_up, self.income_history) if part is not None]
         unknown = sorted(set(used) - set(self.tables))
         unknown += sorted({n for lab in self.labels.values() for n in lab.of} - set(self.labels))
         if unknown:
             message = f"names that are not declared: {', '.join(unknown)}"
             raise ValueError(message)
+        parts = [*self.labels.values(), *self.groups.values(), self.follow_up]
+        named = {part.table for part in parts if part is not None and part.table is not None}
+        if of_villages := sorted(n for n in named if self.tables[n].entity == "village"):
+            message = f"labels, groups or follow-up on tables of villages: {', '.join(of_villages)}"
+            raise ValueError(message)
+        bad = find_unusable_names(self.tables) + [
+            name for name in self.tables if name in _RESERVED_TABLES
+        ]
+        if bad:
+            message = f"tables with names that are reserved or not usable: {', '.join(bad)}"
+            raise ValueError(message)
+        lost = [
+            f"{group.table}.{group.column}"
+            for group in self.groups.values()
+            if group.column not in self.tables[group.table].all_columns
+        ]
+        if lost:
+            message = f"columns of groups that are not declared: {', '.join(lost)}"
+            raise ValueError(message)
+        try:
+            graphlib.TopologicalSorter({n: lab.of for n, lab in self.labels.items()}).prepare()
+        except graphlib.CycleError as error:
+            message = f"labels made of themselves: {', '.join(error.args[1])}"
+            raise ValueError(message) from None
         return self
-
-    def table(self, name: str, place: str) -> Table:
-        """The declaration of a table, or an error that names the place of use."""
-        if name not in self.tables:
-            raise DeclarationError(
-                Fault(
-                    place,
-                    f"table '{name}'",
-                    f"one of {', '.join(self.tables)}",
-                    "Correct the name, or declare the table in the schema.",
-                )
-            )
-        return self.tables[name]
 
     def reporting_lag_days(self, label: str) -> int:
         """Reporting lag of a label in days: the longest of its parts."""
@@ -262,7 +330,8 @@ class Schema(Declared):
         Parameters
         ----------
         extra
-            Any part of a schema file. Columns of a table that exists are added to it.
+            Any part of a schema file. Columns of a table that exists are added to it; a cohort,
+            group or label of the same name takes the place of the schema's own.
         place
             Where `extra` comes from, for errors.
 
@@ -274,34 +343,49 @@ class Schema(Declared):
         Raises
         ------
         DeclarationError
-            Unknown keys, or a column that already exists.
+            Unknown keys, a column that already exists, or another change to a table that exists.
         """
-        merged = self.model_dump()
-        faults = []
+        merged: dict[str, Any] = self.model_dump()
+        faults: list[Fault] = []
         for section, content in extra.items():
-            if section != "tables" or not isinstance(content, Mapping):
-                known = merged.get(section)
-                both = isinstance(known, dict) and isinstance(content, Mapping)
-                merged[section] = {**known, **content} if both and known is not None else content
-                continue
-            for name, table in content.items():
-                if name not in merged["tables"]:
-                    merged["tables"][name] = table
-                    continue
-                for column, declared in dict(table.get("columns", {})).items():
-                    if column in merged["tables"][name]["columns"]:
-                        faults.append(
-                            Fault(
-                                f"{place}, table '{name}'",
-                                f"column '{column}' again",
-                                "columns that the schema does not have yet",
-                                "Rename it, or leave it out.",
-                            )
-                        )
-                    merged["tables"][name]["columns"][column] = declared
+            known: Any = merged.get(section)
+            if section == "tables" and isinstance(content, Mapping):
+                for name, table in content.items():
+                    if name in self.tables:
+                        faults += _add_columns(known[name]["columns"], table, f"{place}, '{name}'")
+                    else:
+                        known[name] = table
+            elif isinstance(known, dict) and isinstance(content, Mapping):
+                merged[section] = known | dict(content)
+            else:
+                merged[section] = content
         if faults:
             raise DeclarationError(faults)
         return parse_declaration(Schema, merged, place)
+
+
+def _add_columns(columns: dict[str, Any], table: Any, place: str) -> list[Fault]:
+    """Add declared columns to those of a table that exists; whatever else is said is a fault."""
+    if not isinstance(table, Mapping) or not isinstance(table.get("columns"), Mapping):
+        found = f"keys {', '.join(map(str, table))}" if isinstance(table, Mapping) else repr(table)
+        remedy = "Write the new columns under 'columns'."
+        return [Fault(place, found[:80], "key 'columns' with further columns", remedy)]
+    faults = [
+        Fault(
+            place,
+            f"key '{key}'",
+            "'columns' alone, because the table exists",
+            f"Did you mean 'columns'? '{key}' of a shipped table stays as it is.",
+        )
+        for key in table
+        if key != "columns"
+    ]
+    for column, declared in table["columns"].items():
+        if column in columns:
+            wanted = "columns that the schema does not have yet"
+            faults.append(Fault(place, f"column '{column}' again", wanted, "Rename or drop it."))
+        columns[column] = declared
+    return faults
 
 
 def load_schema(name: str | Path = "archive", extra: str | Path | None = None) -> Schema:

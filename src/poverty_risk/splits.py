@@ -86,9 +86,12 @@ class TemporalSplit:
 
         Raises
         ------
+        DeclarationError
+            No test date is asked for, or no date to learn from.
         FeatureError
             The index has no as-of dates, a test date has no points, or too few dates to learn from.
         """
+        self._check_settings()
         dates = _dates_of(X)
         horizon, lag = Horizon.parse(self.horizon), parse_days(self.reporting_lag)
         known_by = label_known_by(dates, horizon, lag)
@@ -101,6 +104,22 @@ class TemporalSplit:
             folds.append((train, test))
         yield from folds
 
+    def _check_settings(self) -> None:
+        faults = []
+        if self.min_train_dates < 1:
+            found = f"{self.min_train_dates}"
+            faults.append(Fault("min_train_dates", found, "1 or more", "Correct it."))
+        if self.test_dates is None and self.n_splits < 1:
+            faults.append(Fault("n_splits", f"{self.n_splits}", "1 or more", "Correct it."))
+        # A lone date would be read letter by letter.
+        if isinstance(self.test_dates, str) or (
+            self.test_dates is not None and not self.test_dates
+        ):
+            found, expected = repr(self.test_dates), "a list of dates, or of groups of them"
+            faults.append(Fault("test_dates", found, expected, "Put the dates into a list."))
+        if faults:
+            raise DeclarationError(faults)
+
     def _groups(
         self, dates: pd.DatetimeIndex, known_by: pd.DatetimeIndex
     ) -> list[pd.DatetimeIndex]:
@@ -109,13 +128,13 @@ class TemporalSplit:
         distinct = dates.unique().sort_values()
         distinct_known = known_by.unique().sort_values()
         usable = [d for d in distinct if (distinct_known <= d).sum() >= self.min_train_dates]
-        if len(usable) < self.n_splits or self.n_splits < 1:
+        if len(usable) < self.n_splits:
             raise FeatureError(
                 Fault(
                     "split in time",
                     f"{len(usable)} of {len(distinct)} as-of dates with {self.min_train_dates} or "
                     f"more dates at least {self.horizon} and {self.reporting_lag} before them",
-                    f"{max(self.n_splits, 1)} such test dates",
+                    f"{self.n_splits} such test dates",
                     "Add earlier as-of dates, or ask for fewer splits.",
                 )
             )

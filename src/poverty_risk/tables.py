@@ -5,29 +5,37 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
-from poverty_risk.exceptions import Fault, HistoryError
+from poverty_risk.arrow_tables import (
+    compute_fingerprint,
+    find_line_faults,
+    read_folder,
+    read_line,
+    to_raw_tables,
+    write_folder,
+)
+from poverty_risk.exceptions import DeclarationError, Fault, HistoryError
+from poverty_risk.household_index import HouseholdIndex
 from poverty_risk.schema import Schema, load_schema
-from poverty_risk.validation import REJECTED_COLUMNS, find_structure_faults, validate_table
+from poverty_risk.validation import (
+    REJECTED_COLUMNS,
+    find_structure_faults,
+    find_unreadable,
+    validate_table,
+)
+from poverty_risk.windows import parse_as_of_dates
 
 __all__ = ["HistoryTables", "read_history"]
 
 logger = logging.getLogger(__name__)
-
-LINE_FILE = "line.csv"
 
 
 class HistoryTables:
@@ -50,6 +58,8 @@ class HistoryTables:
         Poverty line by year in yuan per person and year; None when not given.
     observed_to
         First day about which nothing is on record any more.
+    index
+        Where each household's records lie, when that is known already.
 
     Examples
     --------
@@ -71,18 +81,17 @@ class HistoryTables:
         line: Mapping[int, float] | None,
         observed_to: pd.Timestamp,
         *,
-        households: np.ndarray | None = None,
-        offsets: Mapping[str, np.ndarray] | None = None,
+        index: HouseholdIndex | None = None,
     ) -> None:
         self._schema = schema
         self._records = MappingProxyType(dict(records))
         self._rejected = rejected
         self._rejected_rows = MappingProxyType(dict(rejected_rows))
-        self._line = None if line is None else MappingProxyType(dict(sorted(line.items())))
+        # One type of number, so that 5000 and 5000.0 are the same line.
+        years = None if line is None else {int(y): float(v) for y, v in sorted(line.items())}
+        self._line = None if years is None else MappingProxyType(years)
         self._observed_to = observed_to
-        if households is None or offsets is None:
-            households, offsets = _index_households(self._household_tables())
-        self._households, self._offsets = households, offsets
+        self._index = HouseholdIndex.build(self._records) if index is None else index
 
     @classmethod
     def from_frames(
@@ -114,30 +123,19 @@ class HistoryTables:
         Raises
         ------
         HistoryError
-            Undeclared tables or columns, missing required columns, a table of which no row could be
-            read, a line that is not a positive number by year: all in one error.
+            Undeclared tables or columns, missing required columns, a line that is not a positive
+            number by year: all in one error. Tables of which no row could be read: in one error.
         """
         schema = schema or load_schema("archive")
-        raw = {
-            name: frame if isinstance(frame, pa.Table) else _to_arrow(frame)
-            for name, frame in frames.items()
-        }
-        faults = _find_faults(schema, raw) + _find_line_faults(line)
-        if faults:
+        raw, faults = to_raw_tables(frames)
+        if not frames:
+            faults.append(Fault("history", "no table", "at least one", "Check the folder."))
+        faults += _find_faults(schema, raw) + find_line_faults(line)
+        end, end_faults = _read_end(observed_to)
+        if faults := faults + end_faults:
             raise HistoryError(faults)
         validated = {name: validate_table(name, schema.tables[name], raw[name]) for name in raw}
-        faults = [
-            Fault(
-                f"table '{name}'",
-                f"{raw[name].num_rows} rows of which none can be read; the first: "
-                f"{item.rejected.iloc[0]['column']} {item.rejected.iloc[0]['found']!r}",
-                f"{item.rejected.iloc[0]['expected']}",
-                "Correct the mapping of the columns.",
-            )
-            for name, item in validated.items()
-            if raw[name].num_rows and not item.accepted.num_rows
-        ]
-        if faults:
+        if faults := find_unreadable(raw, validated):
             raise HistoryError(faults)
         records = {name: item.accepted for name, item in validated.items()}
         parts = [item.rejected for item in validated.values() if len(item.rejected)]
@@ -147,7 +145,7 @@ class HistoryTables:
             else pd.DataFrame(columns=list(REJECTED_COLUMNS))
         )
         rows = {n: item.rejected_rows for n, item in validated.items() if len(item.rejected)}
-        end = _last_known(records) if observed_to is None else pd.Timestamp(observed_to)
+        end = _last_known(records) if end is None else end
         tables = cls(schema, records, rejected, rows, line, end)
         tables._report_absent()
         return tables
@@ -158,9 +156,6 @@ class HistoryTables:
                 "Tables that this office does not have: %s. Their features are data gaps.",
                 ", ".join(self.absent),
             )
-
-    def _household_tables(self) -> dict[str, pa.Table]:
-        return {n: t for n, t in self._records.items() if "household_id" in t.column_names}
 
     @property
     def schema(self) -> Schema:
@@ -201,8 +196,8 @@ class HistoryTables:
 
     @property
     def households(self) -> np.ndarray:
-        """Sorted ids of all households with any record, shape (n_households,)."""
-        return self._households
+        """Sorted ids of all households with any record, shape (n_households,); read-only."""
+        return self._index.households
 
     def arrow(self, name: str) -> pa.Table:
         """Accepted records of a table as Arrow, with ``superseded_date`` and ``record_order``."""
@@ -231,25 +226,24 @@ class HistoryTables:
     def __repr__(self) -> str:
         counts = ", ".join(f"{name} {self._records[name].num_rows:,}" for name in self.names)
         return (
-            f"HistoryTables({self._schema.name}: {len(self._households):,} households; {counts}; "
+            f"HistoryTables({self._schema.name}: {len(self.households):,} households; {counts}; "
             f"{len(self._rejected):,} faults in rejected rows)"
         )
 
     def with_line(self, line: Mapping[int, float]) -> HistoryTables:
         """The same tables with a poverty line by year."""
-        if faults := _find_line_faults(line):
+        if faults := find_line_faults(line):
             raise HistoryError(faults)
-        return self._derive(self._records, line=line)
+        return self._derive(self._records, self._index, line=line)
 
     def _derive(
         self,
         records: Mapping[str, pa.Table],
+        index: HouseholdIndex | None,
         *,
         line: Mapping[int, float] | None = None,
         observed_to: pd.Timestamp | None = None,
-        **index: Any,
     ) -> HistoryTables:
-        kept = index or {"households": self._households, "offsets": self._offsets}
         return HistoryTables(
             self._schema,
             records,
@@ -257,7 +251,7 @@ class HistoryTables:
             self._rejected_rows,
             line if line is not None else self._line,
             observed_to if observed_to is not None else self._observed_to,
-            **kept,
+            index=index,
         )
 
     def slice_households(self, start: int, stop: int) -> HistoryTables:
@@ -265,32 +259,20 @@ class HistoryTables:
 
         Tables about villages stay whole. `observed_to` and `rejected` stay those of the whole.
         """
-        records, offsets = dict(self._records), {}
-        for name in self._offsets:
-            first, last = self._offsets[name][start], self._offsets[name][stop]
-            records[name] = self._records[name].slice(first, last - first)
-            offsets[name] = self._offsets[name][start : stop + 1] - first
-        return self._derive(records, households=self._households[start:stop], offsets=offsets)
+        return self._derive(*self._index.slice(self._records, start, stop))
 
     def select_households(self, household_ids: Iterable[str]) -> HistoryTables:
         """Only the named households; ids without any record are left out."""
-        wanted = np.unique(np.asarray(list(household_ids), dtype=object).astype(str))
-        at = np.searchsorted(self._households, wanted)
-        at = at[at < len(self._households)]
-        at = at[np.isin(self._households[at], wanted)]
+        at = self._index.find(household_ids)
         if len(at) and at[-1] - at[0] + 1 == len(at):
             return self.slice_households(int(at[0]), int(at[-1]) + 1)
-        records = dict(self._records)
-        for name, offset in self._offsets.items():
-            ranges = [np.arange(offset[i], offset[i + 1]) for i in at]
-            rows = np.concatenate(ranges) if ranges else np.empty(0, dtype=np.int64)
-            records[name] = self._records[name].take(pa.array(rows, type=pa.int64()))
-        return self._derive(records, **_index_of(records))
+        return self._derive(self._index.take(self._records, at), None)
 
     def known_before(self, as_of_date: str | pd.Timestamp) -> HistoryTables:
         """What the office knew before a date: the archive as it stood then."""
         # This truncates an archive; whether a record counts at an as-of date is for `windows`.
-        day = pa.scalar(pd.Timestamp(as_of_date).date(), type=pa.date32())
+        as_of = parse_as_of_dates([as_of_date])[0]
+        day = pa.scalar(as_of.date(), type=pa.date32())
         records = {}
         for name, table in self._records.items():
             kept = table.filter(pc.less(table["known_date"], day))
@@ -300,27 +282,23 @@ class HistoryTables:
             )
             at = kept.column_names.index("superseded_date")
             records[name] = kept.set_column(at, "superseded_date", open_again).combine_chunks()
-        observed_to = min(pd.Timestamp(as_of_date), self._observed_to)
-        return self._derive(records, observed_to=observed_to, **_index_of(records))
+        return self._derive(records, None, observed_to=min(as_of, self._observed_to))
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of all accepted records, the line and the schema: the same history, the same hash."""
-        digest = hashlib.blake2b(digest_size=16)
-        digest.update(self._schema.model_dump_json().encode())
+        # Without the order numbers, which depend on the households that stand before.
+        records = {name: self._records[name] for name in self.names}
+        digest = hashlib.blake2b(self._schema.model_dump_json().encode(), digest_size=16)
         digest.update(repr(dict(self._line or {})).encode())
-        for name in self.names:
-            digest.update(name.encode())
-            with pa.PythonFile(_Hashing(digest), mode="w") as sink:
-                table = self._records[name].drop_columns(["record_order"]).combine_chunks()
-                with pa.ipc.new_stream(sink, table.schema) as writer:
-                    writer.write_table(table)
+        digest.update(compute_fingerprint(records, without="record_order").encode())
         return digest.hexdigest()
 
     def write(self, folder: str | Path) -> Path:
         """Write the accepted records as one Parquet file per table, and the line as CSV.
 
-        The folder appears whole or not at all; an existing one is replaced.
+        The folder appears whole or not at all. One that holds nothing but tables written before is
+        replaced; until the new one stands, the old state is kept.
 
         Parameters
         ----------
@@ -331,60 +309,32 @@ class HistoryTables:
         -------
         Path
             The folder.
+
+        Raises
+        ------
+        HistoryError
+            The place is taken by something else.
         """
-        target = Path(folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
-            for name in self.names:
-                columns = list(self._schema.tables[name].all_columns)
-                pq.write_table(
-                    self._records[name].select(columns),
-                    temporary / f"{name}.parquet",
-                    compression="zstd",
-                )
-            if self._line is not None:
-                lines = pd.DataFrame({"year": list(self._line), "line": list(self._line.values())})
-                lines.to_csv(temporary / LINE_FILE, index=False)
-            if target.exists():
-                shutil.rmtree(target)
-            temporary.replace(target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        return target
+        columns = {name: list(self._schema.tables[name].all_columns) for name in self.names}
+        tables = {name: self._records[name].select(columns[name]) for name in self.names}
+        write_folder(Path(folder), tables, self._line)
+        return Path(folder)
 
 
-class _Hashing:
-    """A writable file that only feeds a hash."""
-
-    closed = False
-
-    def __init__(self, digest: Any) -> None:
-        self._digest = digest
-
-    def write(self, content: bytes) -> int:
-        self._digest.update(content)
-        return len(content)
-
-    def flush(self) -> None:
-        """Nothing is buffered."""
-
-    def close(self) -> None:
-        """Nothing to close; the hash goes on."""
-
-
-def _to_arrow(frame: pd.DataFrame) -> pa.Table:
+def _read_end(
+    observed_to: str | pd.Timestamp | None,
+) -> tuple[pd.Timestamp | None, list[Fault]]:
+    if observed_to is None:
+        return None, []
     try:
-        return pa.Table.from_pandas(frame, preserve_index=False)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        # Columns of mixed Python types: as text, and the declared kind decides what can be read.
-        mixed = frame.select_dtypes(include="object").columns
-        text = {column: frame[column].map(str, na_action="ignore") for column in mixed}
-        return pa.Table.from_pandas(frame.assign(**text), preserve_index=False)
+        return parse_as_of_dates([observed_to])[0], []
+    except DeclarationError:
+        found = repr(observed_to)
+        return None, [Fault("observed_to", found, "a date such as '2025-01-01'", "Correct it.")]
 
 
 def _find_faults(schema: Schema, raw: Mapping[str, pa.Table]) -> list[Fault]:
-    faults = [] if raw else [Fault("history", "no table", "at least one", "Check the folder.")]
+    faults = []
     for name, table in raw.items():
         if name not in schema.tables:
             faults.append(
@@ -398,42 +348,6 @@ def _find_faults(schema: Schema, raw: Mapping[str, pa.Table]) -> list[Fault]:
         else:
             faults += find_structure_faults(name, schema.tables[name], table)
     return faults
-
-
-def _find_line_faults(line: Mapping[int, float] | None) -> list[Fault]:
-    return [
-        Fault("line", f"{year!r}: {value!r}", "a year and a positive number", "Correct the line.")
-        for year, value in (line or {}).items()
-        if not (isinstance(year, int | np.integer) and 1900 < year < 2200 and float(value) > 0)
-    ]
-
-
-def _index_of(records: Mapping[str, pa.Table]) -> dict[str, Any]:
-    households, offsets = _index_households(
-        {name: table for name, table in records.items() if "household_id" in table.column_names}
-    )
-    return {"households": households, "offsets": offsets}
-
-
-def _index_households(
-    records: Mapping[str, pa.Table],
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Sorted household ids, and for each table where each household's records start."""
-    runs = {}
-    for name, table in records.items():
-        encoded = pc.run_end_encode(table["household_id"].combine_chunks(), run_end_type=pa.int64())
-        runs[name] = (
-            encoded.values.to_numpy(zero_copy_only=False).astype(str),
-            encoded.run_ends.to_numpy(zero_copy_only=False),
-        )
-    ids = [values for values, _ in runs.values() if len(values)]
-    households = np.unique(np.concatenate(ids)) if ids else np.empty(0, dtype=str)
-    offsets = {}
-    for name, (values, ends) in runs.items():
-        counts = np.zeros(len(households), dtype=np.int64)
-        counts[np.searchsorted(households, values)] = np.diff(ends, prepend=0)
-        offsets[name] = np.concatenate([[0], np.cumsum(counts)])
-    return households, offsets
 
 
 def _last_known(records: Mapping[str, pa.Table]) -> pd.Timestamp:
@@ -472,50 +386,21 @@ def read_history(
     ------
     HistoryError
         No such folder, unreadable files, undeclared tables or columns: all in one error.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from poverty_risk import make_household_history, read_history
+    >>> tables = make_household_history(100, seed=1).tables
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = tables.write(folder)
+    ...     len(read_history(folder).households) == len(tables.households)
+    True
     """
     folder = Path(folder)
     declared = schema if isinstance(schema, Schema) else load_schema(schema)
-    if not folder.is_dir():
-        raise HistoryError(
-            Fault("history folder", f"'{folder}'", "a folder of tables", "Check the path.")
-        )
-    raw, faults = {}, []
-    for path in sorted(folder.iterdir()):
-        if path.suffix not in (".parquet", ".csv") or path.name == LINE_FILE:
-            continue
-        if path.stem in raw:
-            faults.append(
-                Fault(path.name, f"table '{path.stem}' twice", "one file", "Remove one of them.")
-            )
-        try:
-            raw[path.stem] = _read_file(path)
-        except (pa.ArrowException, OSError) as error:
-            reason = str(error).splitlines()[0][:160]
-            faults.append(Fault(path.name, reason, f"a {path.suffix[1:]} file", "Export it again."))
-    if line is None and (folder / LINE_FILE).is_file():
-        line = _read_line(folder / LINE_FILE)
-    if faults:
-        raise HistoryError(faults + _find_faults(declared, raw))
-    return HistoryTables.from_frames(raw, declared, line, observed_to)
-
-
-def _read_line(path: Path) -> dict[int, float]:
-    try:
-        lines = pd.read_csv(path, usecols=["year", "line"])
-        return {int(y): float(v) for y, v in zip(lines["year"], lines["line"], strict=True)}
-    except (ValueError, OSError) as error:
-        raise HistoryError(
-            Fault(path.name, str(error)[:120], "columns year and line", "Correct the file.")
-        ) from None
-
-
-def _read_file(path: Path) -> pa.Table:
-    if path.suffix == ".parquet":
-        return pq.read_table(path)
-    # As text: the declared kind decides what a cell is, and a cell that cannot be read is kept.
-    with path.open(encoding="utf-8-sig") as file:
-        header = pd.read_csv(file, nrows=0).columns
-    options = pa_csv.ConvertOptions(
-        column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True, null_values=[""]
-    )
-    return pa_csv.read_csv(path, convert_options=options)
+    raw, faults = read_folder(folder)
+    given, line_faults = read_line(folder) if line is None else (line, [])
+    if faults := faults + line_faults:
+        raise HistoryError(faults + _find_faults(declared, raw) + find_line_faults(given))
+    return HistoryTables.from_frames(raw, declared, given, observed_to)

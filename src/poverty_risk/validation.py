@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import duckdb
@@ -10,23 +12,37 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from poverty_risk.exceptions import Fault
+from poverty_risk.exceptions import Fault, HistoryError
+from poverty_risk.privacy import mask_id
 from poverty_risk.schema import ARROW_TYPES, Column, Table
 
-__all__ = ["REJECTED_COLUMNS", "ValidatedTable", "find_structure_faults", "validate_table"]
+__all__ = [
+    "REJECTED_COLUMNS",
+    "ValidatedTable",
+    "find_structure_faults",
+    "find_unreadable",
+    "validate_table",
+]
 
 REJECTED_COLUMNS = ("table", "row", "column", "found", "expected")
 EARLIEST, LATEST = "1900-01-01", "2200-01-01"
 """Dates outside are typing errors: nobody alive was born before, no plan reaches beyond."""
 
-_SQL_TYPES = {
-    "string": "VARCHAR",
-    "category": "VARCHAR",
-    "number": "DOUBLE",
-    "integer": "BIGINT",
-    "boolean": "BOOLEAN",
-    "date": "DATE",
+LARGEST_EXACT = 2**53
+"""Floating-point numbers beyond have lost digits: an id that was read as such a number is no id."""
+LONGEST_FOUND = 200
+_BLANKS = " \t\r\n\u00a0\u3000\ufeff"
+"""What stands around a value in exports and is none: also full-width and non-breaking spaces."""
+
+_KINDS = {
+    "string": ("VARCHAR", "text (ids kept as numbers: whole and of at most 15 digits)"),
+    "category": ("VARCHAR", "text"),
+    "number": ("DOUBLE", "a finite number"),
+    "integer": ("BIGINT", "a whole number"),
+    "boolean": ("BOOLEAN", "true or false"),
+    "date": ("DATE", "a date such as 2023-05-31"),
 }
+"""SQL type of each kind of column, and what a fault says was expected."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +94,7 @@ def find_structure_faults(name: str, table: Table, raw: pa.Table) -> list[Fault]
         Fault(
             f"table '{name}'",
             f"no column '{column}'",
-            f"a column of {item.kind}s",
+            f"a column of kind {item.kind}",
             "Add it to the table, or map the column that holds it.",
         )
         for column, item in declared.items()
@@ -106,22 +122,51 @@ def _quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _typed(column: str, item: Column, present: bool) -> str:
-    """SQL for the typed value of a raw column; blank text is a missing value."""
-    if not present:
-        return f"CAST(NULL AS {_SQL_TYPES[item.kind]}) AS {_quote(column)}"
-    name = f"raw.{_quote(column)}"
-    value = f"TRY_CAST(NULLIF(TRIM(CAST({name} AS VARCHAR)), '') AS {_SQL_TYPES[item.kind]})"
-    if item.kind in ("string", "category"):
-        value = f"NULLIF(TRIM(CAST({name} AS VARCHAR)), '')"
-    if item.kind == "date":
-        # A time of day is dropped: the package counts in whole days.
-        value = f"CAST(TRY_CAST(NULLIF(TRIM(CAST({name} AS VARCHAR)), '') AS TIMESTAMP) AS DATE)"
-    if item.kind == "integer":
-        # A cast would round 1.5 to 2; a fraction is a fault, and 3.0 is the integer 3.
-        number = f"TRY_CAST(NULLIF(TRIM(CAST({name} AS VARCHAR)), '') AS DOUBLE)"
-        value = f"CASE WHEN {number} = ROUND({number}) THEN TRY_CAST({number} AS BIGINT) END"
-    return f"{value} AS {_quote(column)}"
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _text(column: str) -> str:
+    """SQL for a raw cell as text; blank is missing."""
+    return f"NULLIF(TRIM(CAST(raw.{_quote(column)} AS VARCHAR), '{_BLANKS}'), '')"
+
+
+def _given(column: str, item: Column, kind: pa.DataType) -> str:
+    """SQL for whether a raw cell holds anything; NaN is missing, as a number and as text."""
+    if pa.types.is_null(kind):
+        return "FALSE"
+    if pa.types.is_floating(kind):
+        return f"(raw.{_quote(column)} IS NOT NULL AND NOT isnan(raw.{_quote(column)}))"
+    if item.kind in ("number", "integer"):
+        return f"COALESCE(LOWER({_text(column)}) <> 'nan', FALSE)"
+    return f"{_text(column)} IS NOT NULL"
+
+
+def _typed(column: str, item: Column, kind: pa.DataType) -> str:
+    """SQL for the typed value of a raw cell; what cannot be read is missing here."""
+    sql_type = _KINDS[item.kind][0]
+    if pa.types.is_null(kind):
+        return f"CAST(NULL AS {sql_type})"
+    raw, text = f"raw.{_quote(column)}", _text(column)
+    if item.kind in _NATIVE and _NATIVE[item.kind](kind):
+        text = raw  # it already has its type: no detour over text
+    match item.kind:
+        case "number":
+            number = f"TRY_CAST({text} AS DOUBLE)"
+            return f"CASE WHEN isfinite({number}) THEN {number} END"
+        case "integer" if text != raw:
+            # A cast alone would round 1.5 to 2; a fraction is a fault, and 3.0 is the integer 3.
+            number = f"TRY_CAST({text} AS DOUBLE)"
+            return f"CASE WHEN {number} = ROUND({number}) THEN TRY_CAST({text} AS BIGINT) END"
+        case "boolean" if text != raw:
+            # Flags with gaps come as 1.0 and 0.0.
+            return f"TRY_CAST(regexp_replace({text}, '\\.0+$', '') AS BOOLEAN)"
+        case "string" | "category" if pa.types.is_floating(kind):
+            # Ids with gaps come as 123.0: the same id as 123 in another table.
+            whole = f"{raw} = ROUND({raw}) AND ABS({raw}) < {LARGEST_EXACT}"
+            return f"CASE WHEN {whole} THEN CAST(CAST({raw} AS BIGINT) AS VARCHAR) END"
+    # A time of day is dropped: the package counts in whole days.
+    return f"TRY_CAST({text} AS {sql_type})"
 
 
 _NATIVE = {
@@ -132,42 +177,25 @@ _NATIVE = {
 }
 
 
-def _typed_natively(column: str, item: Column, kind: pa.DataType) -> str | None:
-    """SQL for a raw column that already has its type: no detour over text."""
-    if item.kind not in _NATIVE or not _NATIVE[item.kind](kind):
-        return None
-    name = f"raw.{_quote(column)}"
-    if item.kind == "number":
-        name = f"CASE WHEN isnan({name}) THEN NULL ELSE {name} END"
-    return f"CAST({name} AS {_SQL_TYPES[item.kind]}) AS {_quote(column)}"
-
-
 def _rules(table: Table, raw: pa.Table) -> list[_Rule]:
     rules: list[_Rule] = []
     for column, item in table.all_columns.items():
-        name, given = f"typed.{_quote(column)}", f"raw.{_quote(column)}"
+        name, given = f"typed.{_quote(column)}", "FALSE"
         if column in raw.column_names:
-            if pa.types.is_null(raw.schema.field(column).type):
-                given_filled = "FALSE"
-            else:
-                given_filled = f"NULLIF(TRIM(CAST({given} AS VARCHAR)), '') IS NOT NULL"
-                if pa.types.is_floating(raw.schema.field(column).type):
-                    given_filled = f"({given} IS NOT NULL AND NOT isnan({given}))"
-            rules.append(_Rule(column, f"{name} IS NULL AND {given_filled}", f"a {item.kind}"))
+            given = _given(column, item, raw.schema.field(column).type)
+        rules.append(_Rule(column, f"{name} IS NULL AND {given}", _KINDS[item.kind][1]))
         if item.required:
-            rules.append(_Rule(column, f"{name} IS NULL", "a value (required)"))
+            rules.append(_Rule(column, f"{name} IS NULL AND NOT {given}", "a value (required)"))
         if item.codes:
-            codes = ", ".join("'" + code.replace("'", "''") + "'" for code in item.codes)
+            codes = ", ".join(_literal(code) for code in item.codes)
             rules.append(_Rule(column, f"{name} NOT IN ({codes})", f"one of {codes}"))
         if item.min is not None:
-            rules.append(_Rule(column, f"{name} < {item.min!r}", f">= {item.min:g}"))
+            rules.append(_Rule(column, f"{name} < {item.min!r}", f">= {item.min:,.15g}"))
         if item.max is not None:
-            rules.append(_Rule(column, f"{name} > {item.max!r}", f"<= {item.max:g}"))
-        if item.kind == "number" and item.max is None:
-            rules.append(_Rule(column, f"isinf({name})", "a finite number"))
+            rules.append(_Rule(column, f"{name} > {item.max!r}", f"<= {item.max:,.15g}"))
         if item.kind == "date":
             inside = f"{name} < DATE '{EARLIEST}' OR {name} >= DATE '{LATEST}'"
-            rules.append(_Rule(column, inside, f"a date from {EARLIEST} to {LATEST}"))
+            rules.append(_Rule(column, inside, f"a date from {EARLIEST} to before {LATEST}"))
     rules.append(
         _Rule(
             "known_date",
@@ -178,17 +206,23 @@ def _rules(table: Table, raw: pa.Table) -> list[_Rule]:
     return rules
 
 
-def _load(
-    connection: duckdb.DuckDBPyConnection, table: Table, raw: pa.Table
-) -> tuple[list[_Rule], str]:
-    """Make the typed table and the SQL that tells whether a row is accepted."""
-    numbered = raw.append_column("__row", pa.array(np.arange(raw.num_rows, dtype=np.int64)))
-    connection.register("raw_rows", numbered)
-    selected = []
-    for column, item in table.all_columns.items():
-        present = column in raw.column_names and not pa.types.is_null(raw.schema.field(column).type)
-        native = _typed_natively(column, item, raw.schema.field(column).type) if present else None
-        selected.append(native or _typed(column, item, present))
+def _with_local_days(raw: pa.Table) -> pa.Table:
+    """Times with a time zone as the office's clock showed them: its day counts, not that of UTC."""
+    for at, field in enumerate(raw.schema):
+        if pa.types.is_timestamp(field.type) and field.type.tz is not None:
+            raw = raw.set_column(at, field.name, pc.local_timestamp(raw[at]))
+    return raw
+
+
+def _load(connection: duckdb.DuckDBPyConnection, table: Table, raw: pa.Table) -> list[_Rule]:
+    """Make the typed table, and the list of the rows that break a rule."""
+    numbers = pa.array(np.arange(raw.num_rows, dtype=np.int64))
+    connection.register("raw_rows", _with_local_days(raw).append_column("__row", numbers))
+    types = {field.name: field.type for field in raw.schema}
+    selected = [
+        f"{_typed(column, item, types.get(column, pa.null()))} AS {_quote(column)}"
+        for column, item in table.all_columns.items()
+    ]
     connection.execute(
         f"CREATE TEMP TABLE typed AS SELECT raw.__row, {', '.join(selected)} FROM raw_rows AS raw"
     )
@@ -197,14 +231,8 @@ def _load(
     connection.execute(
         "CREATE TEMP TABLE faulty_rows AS SELECT typed.__row FROM typed "
         f"JOIN raw_rows AS raw ON raw.__row = typed.__row WHERE {faulty}"
-        if _needs_raw(rules)
-        else f"CREATE TEMP TABLE faulty_rows AS SELECT typed.__row FROM typed WHERE {faulty}"
     )
-    return rules, faulty
-
-
-def _needs_raw(rules: list[_Rule]) -> bool:
-    return any("raw." in rule.faulty for rule in rules)
+    return rules
 
 
 def _describe_faults(
@@ -215,14 +243,15 @@ def _describe_faults(
     columns = table.all_columns
     raw_columns = {c for (c, *_) in connection.execute("DESCRIBE raw_rows").fetchall()}
     for rule in rules:
-        found = f"CAST(raw.{_quote(rule.column)} AS VARCHAR)"
-        if rule.column not in raw_columns:
-            found = "NULL"
+        found = "NULL"
         if columns[rule.column].sensitive:
-            found = "'(hidden)'"
+            found = _literal("(hidden)")
+        elif rule.column in raw_columns:
+            found = f"LEFT(CAST(raw.{_quote(rule.column)} AS VARCHAR), {LONGEST_FOUND})"
         parts.append(
-            f'SELECT \'{name}\' AS "table", typed.__row AS "row", \'{rule.column}\' AS "column", '
-            f"{found} AS found, '{rule.expected.replace(chr(39), chr(39) * 2)}' AS expected "
+            f'SELECT {_literal(name)} AS "table", typed.__row AS "row", '
+            f'{_literal(rule.column)} AS "column", {found} AS found, '
+            f"{_literal(rule.expected)} AS expected "
             "FROM typed JOIN raw_rows AS raw ON raw.__row = typed.__row "
             f"JOIN faulty_rows ON faulty_rows.__row = typed.__row WHERE COALESCE({rule.faulty}, FALSE)"
         )
@@ -280,9 +309,9 @@ def _supersede(
 
 def _refuse_rows(name: str, ordered: pa.Table, mask: np.ndarray, reason: str) -> pd.DataFrame:
     rows = ordered["__row"].to_numpy()[mask]
-    lines = pd.DataFrame({"table": name, "row": rows, "column": "", "found": reason})
-    lines["expected"] = "one record per fact and known date"
-    return lines
+    expected = "one record per fact and known date"
+    told = {"table": name, "row": rows, "column": "", "found": reason, "expected": expected}
+    return pd.DataFrame(told)
 
 
 def validate_table(name: str, table: Table, raw: pa.Table) -> ValidatedTable:
@@ -303,6 +332,11 @@ def validate_table(name: str, table: Table, raw: pa.Table) -> ValidatedTable:
         Accepted records and everything that was rejected. ``len(raw)`` equals the number of
         accepted plus the number of rejected rows.
 
+    Raises
+    ------
+    HistoryError
+        A column is of a type that cannot hold any declared kind, such as a length of time.
+
     Notes
     -----
     A record equal to another in every column is rejected as a repeat. Of two records with the same
@@ -310,7 +344,15 @@ def validate_table(name: str, table: Table, raw: pa.Table) -> ValidatedTable:
     conflict, because nobody can tell which one the office believed.
     """
     with duckdb.connect() as connection:
-        rules, _ = _load(connection, table, raw)
+        try:
+            rules = _load(connection, table, raw)
+        except duckdb.Error as error:
+            # Without its message, which may quote values.
+            types = ", ".join(f"{field.name} {field.type}" for field in raw.schema)
+            reason = f"{type(error).__name__} among the columns {types}"
+            raise HistoryError(
+                Fault(f"table '{name}'", reason, "text, numbers and dates", "Convert the columns.")
+            ) from None
         rejected = [_describe_faults(connection, name, table, rules)]
         ordered = _sort(connection, table)
         repeats = _mark_repeats(ordered)
@@ -331,3 +373,29 @@ def validate_table(name: str, table: Table, raw: pa.Table) -> ValidatedTable:
     lost = np.unique(lines["row"].to_numpy(dtype=np.int64))
     rows = raw.take(pa.array(lost)).append_column("row", pa.array(lost))
     return ValidatedTable(accepted, lines.reset_index(drop=True), rows)
+
+
+_ID_LIKE = re.compile(r"[0-9]{9,}[0-9Xx]")
+"""Identity, telephone and account numbers, which may stand in any column of a wrong mapping."""
+
+
+def find_unreadable(
+    raw: Mapping[str, pa.Table], validated: Mapping[str, ValidatedTable]
+) -> list[Fault]:
+    """Tables of which every row was rejected: the mapping is wrong, not the rows."""
+    faults = []
+    for name, item in validated.items():
+        if not raw[name].num_rows or item.accepted.num_rows:
+            continue
+        first = item.rejected.iloc[0]
+        value = _ID_LIKE.sub(lambda match: mask_id(match.group()), str(first["found"]))
+        found = f"{raw[name].num_rows} rows of which none can be read; the first: {first['column']}"
+        faults.append(
+            Fault(
+                f"table '{name}'",
+                f"{found} {value[:40]!r}",
+                str(first["expected"]),
+                "Correct the mapping of the columns.",
+            )
+        )
+    return faults

@@ -9,6 +9,7 @@ Ibis columns, so that every engine reads the same rule.
 from __future__ import annotations
 
 import re
+import reprlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +56,7 @@ def parse_days(text: str | int) -> int:
     >>> parse_days("90d")
     90
     """
-    if isinstance(text, int) and text >= 0:
+    if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
         return text
     match = _LENGTH.fullmatch(str(text).strip())
     if match is None or match.group(2) != "d":
@@ -191,12 +192,18 @@ def parse_as_of_dates(dates: Any) -> pd.DatetimeIndex:
     items = [dates] if isinstance(dates, str) or not hasattr(dates, "__iter__") else list(dates)
     try:
         index = pd.DatetimeIndex(pd.to_datetime(pd.Series(items, dtype=object), format="ISO8601"))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError):
+        found = reprlib.repr(items)
         raise DeclarationError(
-            Fault("as_of_date", str(error)[:120], "dates such as '2024-01-01'", "Correct the date.")
+            Fault("as_of_date", found, "dates such as '2024-01-01'", "Correct the date.")
         ) from None
     if index.hasnans or index.tz is not None or bool((index != index.normalize()).any()):
         raise DeclarationError(
-            Fault("as_of_date", "a missing date or a time of day", "whole days", "Give the day.")
+            Fault(
+                "as_of_date",
+                "a missing date, a time of day or a time zone",
+                "whole days",
+                "Give the day.",
+            )
         )
     return pd.DatetimeIndex(index.unique().sort_values()).as_unit("us")

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from poverty_risk.datasets.dynamics import live_one_month
 from poverty_risk.datasets.events import EventLog, calendar
 from poverty_risk.datasets.feeds import build_frames
-from poverty_risk.datasets.identification import ACCOUNT_MONTH, find_failing, review_month
-from poverty_risk.datasets.population import MONTHS, Array, State, draw_population, line_of
-from poverty_risk.datasets.records import Recorder
+from poverty_risk.datasets.identification import ACCOUNT_MONTH
+from poverty_risk.datasets.lives import (
+    FUTURES,
+    RECORDING,
+    WARM_UP,
+    Lives,
+    find_any_failing,
+    simulate_risk,
+)
+from poverty_risk.datasets.population import MONTHS, Array, State, line_of
+from poverty_risk.datasets.records import Recorder, number_texts, pick
 from poverty_risk.exceptions import DeclarationError, Fault, FeatureError
 from poverty_risk.progress import track
 from poverty_risk.schema import load_schema
 from poverty_risk.tables import HistoryTables
+from poverty_risk.windows import Horizon
 
 __all__ = ["OUTCOMES", "SimulatedCounty", "make_household_history"]
 
 OUTCOMES = ("identified", "below_line", "guarantee_failed", "any")
 """What `SimulatedCounty.true_risk` can be the risk of."""
-
-WARM_UP = 24
-"""Months lived before the history starts: a year to fill rolling sums, a year to settle."""
-
-LIVES, RECORDING, FUTURES = 1, 2, 3
-"""Separate streams of random numbers, so that none changes another."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,13 @@ class SimulatedCounty:
         Monitoring line by year, yuan per person and year.
     n_households, start, end, seed
         What it was made with.
+
+    Examples
+    --------
+    >>> from poverty_risk import make_household_history
+    >>> county = make_household_history(200, seed=1)
+    >>> county.n_households, county.end.year, "outcome" in county.truth
+    (200, 2025, True)
     """
 
     tables: HistoryTables
@@ -60,7 +70,7 @@ class SimulatedCounty:
     def true_risk(
         self,
         points: pd.DataFrame,
-        horizon_months: int = 12,
+        horizon: str | Horizon | int = "12mo",
         *,
         replicates: int = 100,
         outcome: str = "identified",
@@ -74,12 +84,12 @@ class SimulatedCounty:
         ----------
         points
             Index (household_id, as_of_date); dates are first days of months.
-        horizon_months
-            Months from the as-of date.
+        horizon
+            Months from the as-of date: ``"12mo"`` or 12.
         replicates
             Simulated futures per date.
         outcome
-            One of ``identified``, ``below_line``, ``guarantee_failed``, ``any``.
+            One of ``identified``, ``below_line``, ``guarantee_failed``, ``any``, as in `truth`.
 
         Returns
         -------
@@ -91,49 +101,55 @@ class SimulatedCounty:
         FeatureError
             Unknown households, or dates outside the history or within a month.
         DeclarationError
-            Another outcome.
+            Another outcome, a horizon that is not in months, no replicate.
 
         Notes
         -----
-        For ``identified`` the months' chances are combined as ``1 - prod(1 - chance)`` along futures
-        in which nobody is identified, instead of counting who was: the same expectation with a much
-        smaller error. Other outcomes are counted.
+        For ``identified`` and ``any`` the months' chances of being identified are combined as
+        ``1 - prod(1 - chance)`` along futures in which nobody is, instead of counting who was: the
+        same expectation with a much smaller error. Other outcomes are counted.
+
+        One more future, drawn from those of all households, enters each mean and its error. Risks
+        are therefore moved towards the county's mean by at most one part in ``replicates + 1``, and
+        none is 0. On a scale of log-odds the noise of small risks still shows: a calibration slope
+        against few replicates lies below 1, and tends to 1 with more of them.
+
+        Examples
+        --------
+        >>> from poverty_risk import build_prediction_points, make_household_history
+        >>> county = make_household_history(200, seed=1)
+        >>> points = build_prediction_points(county.tables, "2023-01-01")
+        >>> truth = county.true_risk(points, "12mo", replicates=5)
+        >>> bool(truth["true_risk"].between(0, 1).all())
+        True
         """
-        if outcome not in OUTCOMES:
-            raise DeclarationError(
-                Fault("outcome", f"'{outcome}'", f"one of {', '.join(OUTCOMES)}", "Correct it.")
-            )
+        length = _months_of(horizon, replicates, outcome)
         rows, months = self._locate(points)
         risk, error = np.zeros(len(points)), np.zeros(len(points))
         wanted = np.unique(months)
-        with track("true risk", len(wanted) * replicates) as advance:
+        with track("true risk", len(wanted)) as advance:
             for state in self._states_before(wanted):
                 month = state.month + 1
-                found = []
-                for replicate in range(replicates):
-                    rng = np.random.default_rng([self.seed, FUTURES, month, replicate])
-                    found.append(_live_on(state.copy(), rng, horizon_months, outcome))
-                    advance(1)
-                draws = np.stack(found)
+                streams = [
+                    np.random.default_rng([self.seed, FUTURES, month, replicate])
+                    for replicate in range(replicates)
+                ]
+                found, errors = simulate_risk(state, streams, length, outcome)
                 here = months == month
-                risk[here] = draws.mean(axis=0)[rows[here]]
-                spread = (
-                    draws.std(axis=0, ddof=1) if replicates > 1 else np.full(draws.shape[1], np.nan)
-                )
-                error[here] = spread[rows[here]] / np.sqrt(replicates)
+                risk[here], error[here] = found[rows[here]], errors[rows[here]]
+                advance(1)
         return pd.DataFrame({"true_risk": risk, "standard_error": error}, index=points.index)
 
     def _locate(self, points: pd.DataFrame) -> tuple[Array, Array]:
+        """Position of each point's household, and month of its date."""
         ids = points.index.get_level_values("household_id").astype(str)
         dates = pd.DatetimeIndex(points.index.get_level_values("as_of_date"))
-        numbers = pd.Series(ids.str[1:], dtype="object")
-        rows = pd.to_numeric(numbers, errors="coerce").to_numpy(float) - 1
-        months = np.asarray(dates.year * MONTHS + dates.month - 1)
+        names = number_texts("H", self.n_households, 7).to_numpy(zero_copy_only=False)
+        rows = pd.Index(names).get_indexer(ids)
         faults = []
-        unknown = ~((rows >= 0) & (rows < self.n_households))
-        if unknown.any():
+        if (rows < 0).any():
             faults.append(
-                Fault("points", f"{unknown.sum()} households", "of this county", "Use its tables.")
+                Fault("points", f"{(rows < 0).sum()} points", "of this county", "Use its tables.")
             )
         outside = (dates < self.start) | (dates > self.end) | (dates.day != 1)
         if outside.any():
@@ -147,21 +163,38 @@ class SimulatedCounty:
             )
         if faults:
             raise FeatureError(faults)
-        return rows.astype(int), months
+        return rows, np.asarray(dates.year * MONTHS + dates.month - 1)
 
-    def _states_before(self, months: Array) -> Any:
-        state, rng = _begin(self.n_households, self.start, self.seed)
-        first = state.month
-        for month in range(first + 1, int(months.max()) + 1):
-            if month in months:
-                yield state
-            _live_month(state, rng, None, warm=month - first <= MONTHS)
+    def _states_before(self, months: Array) -> Iterator[State]:
+        """The state on the eve of each month, in order of time."""
+        lives = Lives.begin(self.n_households, self.start, self.seed)
+        for month in months:
+            while lives.state.month < month - 1:
+                lives.live_month()
+            yield lives.state
+
+
+def _months_of(horizon: str | Horizon | int, replicates: int, outcome: str) -> int:
+    """The horizon in months; faults of all arguments of `true_risk` in one error."""
+    faults = []
+    if outcome not in OUTCOMES:
+        faults.append(
+            Fault("outcome", f"'{outcome}'", f"one of {', '.join(OUTCOMES)}", "Correct it.")
+        )
+    if replicates < 1:
+        faults.append(Fault("replicates", str(replicates), "1 or more", "Simulate more futures."))
+    text = f"{horizon}mo" if isinstance(horizon, int) else str(horizon)
+    if not re.fullmatch(r"[1-9]\d{0,2}mo", text):
+        faults.append(Fault("horizon", repr(horizon), "months such as '12mo'", "Give months."))
+    if faults:
+        raise DeclarationError(faults)
+    return Horizon.parse(text).length
 
 
 def make_household_history(
     n_households: int = 2000,
-    start: str = "2019-01-01",
-    end: str = "2025-01-01",
+    start: str | pd.Timestamp = "2019-01-01",
+    end: str | pd.Timestamp = "2025-01-01",
     seed: int = 0,
 ) -> SimulatedCounty:
     """Simulate a county and the archive that its office would keep.
@@ -169,12 +202,11 @@ def make_household_history(
     Parameters
     ----------
     n_households
-        Households at the start, at least 50.
+        Households at the start, at least 1. Rates are those of a county from some thousands on.
     start, end
-        First day of the history and day after its last; first days of months, at least two years
-        apart.
+        First day of the history and day after its last; first days of months.
     seed
-        The same seed gives the same county.
+        0 or more; the same seed gives the same county.
 
     Returns
     -------
@@ -184,7 +216,7 @@ def make_household_history(
     Raises
     ------
     DeclarationError
-        Sizes or dates out of range.
+        Sizes, dates or seed out of range.
 
     Notes
     -----
@@ -200,29 +232,26 @@ def make_household_history(
     >>> len(county.tables.names)
     14
     """
-    begin, stop = pd.Timestamp(start), pd.Timestamp(end)
-    _check(n_households, begin, stop)
-    state, rng = _begin(n_households, begin, seed)
-    log, truth = EventLog(), _Truth()
-    origin, last = state.month, stop.year * MONTHS + stop.month - 2
-    eve: State | None = None
-    before = EventLog()
-    with track("simulating", last - origin) as advance:
-        for month in range(origin + 1, last + 1):
-            in_history = month > origin + WARM_UP
-            if month == origin + WARM_UP + 1:
-                eve = state.copy()
-                # Of the time before, an archive keeps who was monitored.
-                for kind in ("identified", "cleared"):
-                    log.events[kind] = before.events[kind]
-            warm = month - origin <= MONTHS
-            _live_month(state, rng, log if in_history else before, warm=warm)
-            truth.note(state, in_history)
+    begin, stop = _check(n_households, start, end, seed)
+    lives = Lives.begin(n_households, begin, seed)
+    before, log, truth = EventLog(), EventLog(), _Truth()
+    months = (stop.year - begin.year) * MONTHS + stop.month - begin.month
+    with track("simulating", WARM_UP + months) as advance:
+        for _ in range(WARM_UP):
+            lives.live_month(before)
             advance(1)
-    assert eve is not None
+        eve = lives.state.copy()
+        # Of the time before, an archive keeps who was monitored and helped.
+        for kind in ("identified", "cleared", "help"):
+            log.events[kind] = before.events[kind]
+        for _ in range(months):
+            failing = find_any_failing(lives.state)
+            lives.live_month(log)
+            truth.note(lives.state, failing)
+            advance(1)
     recorder = Recorder(
         eve,
-        state,
+        lives.state,
         log,
         np.datetime64(begin, "D"),
         np.datetime64(stop, "D"),
@@ -236,60 +265,28 @@ def make_household_history(
     return SimulatedCounty(tables, outcomes, line, n_households, begin, stop, seed)
 
 
-def _check(n_households: int, start: pd.Timestamp, end: pd.Timestamp) -> None:
-    faults = []
-    if n_households < 50:
-        faults.append(Fault("n_households", str(n_households), ">= 50", "Ask for more."))
-    for name, date in (("start", start), ("end", end)):
-        if date.day != 1:
-            faults.append(Fault(name, f"{date:%Y-%m-%d}", "the first day of a month", "Move it."))
-    if end < start + pd.DateOffset(years=2):
-        faults.append(
-            Fault("end", f"{end:%Y-%m-%d}", "at least two years after start", "Choose a later end.")
-        )
+def _check(
+    n_households: int, start: str | pd.Timestamp, end: str | pd.Timestamp, seed: int
+) -> tuple[pd.Timestamp, pd.Timestamp]:
+    faults, dates = [], []
+    for name, number, least in (("n_households", n_households, 1), ("seed", seed, 0)):
+        if not (isinstance(number, int | np.integer) and number >= least):
+            faults.append(
+                Fault(name, repr(number), f"a whole number >= {least}", "Ask for another.")
+            )
+    for name, text in (("start", start), ("end", end)):
+        date = pd.to_datetime(text, errors="coerce")
+        if pd.isna(date) or date.tz is not None or date != date.normalize() or date.day != 1:
+            faults.append(
+                Fault(name, repr(text), "the first day of a month such as '2019-01-01'", "Move it.")
+            )
+        else:
+            dates.append(date)
+    if len(dates) == 2 and dates[1] <= dates[0]:
+        faults.append(Fault("end", f"{dates[1]:%Y-%m-%d}", "after start", "Choose a later end."))
     if faults:
         raise DeclarationError(faults)
-
-
-def _begin(n_households: int, start: pd.Timestamp, seed: int) -> tuple[State, np.random.Generator]:
-    rng = np.random.default_rng([seed, LIVES])
-    eve = start.year * MONTHS + start.month - 2
-    return draw_population(n_households, eve - WARM_UP, rng), rng
-
-
-def _live_month(
-    state: State,
-    rng: np.random.Generator,
-    log: EventLog | None,
-    *,
-    warm: bool = False,
-    identifies: bool = True,
-) -> Array | None:
-    money = live_one_month(state, rng, log)
-    # In the first year rolling sums are not whole: nobody can be reviewed.
-    return None if warm else review_month(state, rng, money, log, identifies=identifies)
-
-
-def _live_on(state: State, rng: np.random.Generator, months: int, outcome: str) -> Array:
-    """One future: the chance of being identified, or whether the outcome came."""
-    size = len(state.first)
-    spared, came = np.ones(size), np.zeros(size, dtype=bool)
-    for _ in range(months):
-        before = _is_failing(state)
-        chance = _live_month(state, rng, None, identifies=outcome != "identified")
-        assert chance is not None
-        spared *= 1 - chance
-        if outcome in ("below_line", "any") and calendar(state.month)[1] == ACCOUNT_MONTH:
-            came |= state.households["ratio"] < 1
-        if outcome in ("guarantee_failed", "any"):
-            came |= _is_failing(state) & ~before
-    if outcome == "identified":
-        return np.asarray(1 - spared)
-    return np.where(came, 1.0, 1 - spared if outcome == "any" else 0.0)
-
-
-def _is_failing(state: State) -> Array:
-    return np.asarray(np.any(list(find_failing(state).values()), axis=0))
+    return dates[0], dates[1]
 
 
 class _Truth:
@@ -297,38 +294,35 @@ class _Truth:
 
     def __init__(self) -> None:
         self.found: list[tuple[int, str, Array]] = []
-        self.failing: Array | None = None
 
-    def note(self, state: State, in_history: bool) -> None:
-        failing = _is_failing(state)
-        if in_history:
-            active = state.households["active"]
-            if self.failing is not None:
-                new = np.flatnonzero(failing & ~self.failing & active)
-                self.found.append((state.month, "guarantee_failed", new))
-            if calendar(state.month)[1] == ACCOUNT_MONTH:
-                poor = np.flatnonzero((state.households["ratio"] < 1) & active)
-                self.found.append((state.month, "below_line", poor))
-        self.failing = failing
+    def note(self, state: State, failed_before: Array) -> None:
+        """Note the month that has just been lived."""
+        active = state.households["active"]
+        new = np.flatnonzero(find_any_failing(state) & ~failed_before & active)
+        self.found.append((state.month, "guarantee_failed", new))
+        if calendar(state.month)[1] == ACCOUNT_MONTH:
+            poor = np.flatnonzero((state.households["ratio"] < 1) & active)
+            self.found.append((state.month, "below_line", poor))
 
     def collect(self, recorder: Recorder, log: EventLog) -> pd.DataFrame:
+        """One row per household, month and outcome, those before the history left out."""
+        parts = [(np.full(len(who), month), outcome, who) for month, outcome, who in self.found]
         identified = log.collect("identified")
-        parts = list(self.found)
-        if identified:
-            parts += [
-                (int(month), "identified", identified["who"][identified["month"] == month])
-                for month in np.unique(identified["month"])
-            ]
+        parts.append((identified["month"], "identified", identified["who"]))
         frames = [
             pd.DataFrame(
                 {
-                    "household_id": recorder.household_ids[who],
-                    "event_date": Recorder.first_day(np.full(len(who), month)),
+                    "household_id": pick(recorder.household_ids, who).to_numpy(
+                        zero_copy_only=False
+                    ),
+                    "event_date": Recorder.first_day(month),
                     "outcome": outcome,
                 }
             )
             for month, outcome, who in parts
-            if len(who)
         ]
         found = pd.concat(frames, ignore_index=True)
+        found = found[found["event_date"] >= recorder.start]
+        kinds = {"household_id": "str", "event_date": "datetime64[us]", "outcome": "str"}
+        found = found.astype(kinds)
         return found.sort_values(["event_date", "outcome", "household_id"], ignore_index=True)

@@ -74,13 +74,18 @@ def live_one_month(state: State, rng: Rng, log: EventLog | None) -> SimpleNamesp
     earn(state, age, year, season, money)
     repay(state, rng, log)
     if season == 1:
-        state.households["uninsured"] = np.where(
-            rng.random(len(state.first)) < c.guarantees.uninsured, rng.integers(1, 3), 0
-        ).astype(np.int8)
+        members = state.sum_by_household((state.persons["status"] == PRESENT).astype(int))
+        skipped = np.where(
+            rng.random(len(members)) < c.guarantees.uninsured,
+            rng.integers(1, 3, len(members)),
+            0,
+        )
+        state.households["uninsured"] = np.minimum(skipped, members).astype(np.int8)
     if log is not None:
         _report_regularly(state, age, season, log)
     slot = state.month % MONTHS
     for name, ring in state.rolling.items():
+        state.year_ago[name] = ring[slot].copy()
         ring[slot] = getattr(money, name)
     return money
 
@@ -149,7 +154,7 @@ def _fall_ill(
         present & (p["disability"] == 0) & (draws[2] < monthly(load_constants().health.disability))
     )
     stay = present & ~falls & (draws[2] > 1 - monthly(_gompertz(c.inpatient, age) * fragility))
-    recovers = p["severe"] == 1
+    recovers = present & (p["severe"] == 1)
     crippled = recovers & (draws[1] < c.disabled_after_severe) & (p["disability"] == 0)
     p["severe"] = np.maximum(p["severe"] - 1, 0)
     p["severe"][falls] = 1 + rng.geometric(1 / c.severe_months, int(falls.sum()))
@@ -195,7 +200,7 @@ def _go_to_school(
 ) -> None:
     p, c = state.persons, load_constants().schooling
     present = p["status"] == PRESENT
-    pupil = present & (p["stage"] == COMPULSORY)
+    pupil = present & (p["stage"] == COMPULSORY) & ~p["dropped"]
     hardship = np.where(state.households["ratio"][p["household"]] < 1.1, 3.0, 1.0)
     drops = pupil & (age > 10) & (rng.random(len(age)) < monthly(c.dropout) * hardship)
     # Most come back within months.
@@ -235,6 +240,8 @@ def _move_up(state: State, rng: Rng, age: Array) -> None:
         NO_STAGE,
     )
     p["education"][ends] = 2
+    # Compulsory schooling is over for them: that guarantee cannot fail any more.
+    p["dropped"][ends] = False
     graduates = np.isin(p["stage"], (SENIOR, VOCATIONAL)) & (age >= 18)
     p["education"][graduates] = 3
     stage[graduates] = np.where(draw[graduates] < c.continue_college, COLLEGE, NO_STAGE)

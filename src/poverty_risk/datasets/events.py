@@ -11,12 +11,14 @@ from poverty_risk.datasets.population import (
     MONTHS,
     NO_STAGE,
     PRESENT,
+    ROLLING,
     Array,
     State,
     labour_capacity,
 )
 
 __all__ = [
+    "EVENT_COLUMNS",
     "EventLog",
     "calendar",
     "describe_persons",
@@ -24,6 +26,50 @@ __all__ = [
     "name_new_heads",
     "note_persons",
 ]
+
+_PERSON = {
+    "education": np.int8,
+    "in_school": np.bool_,
+    "labour": np.int64,
+    "chronic": np.bool_,
+    "severe": np.bool_,
+    "disability": np.int8,
+    "head": np.bool_,
+    "status": np.int8,
+}
+_ACCOUNT = {"size": np.int64} | dict.fromkeys(ROLLING, np.float64)
+_HOUSE = {"grade": np.int8, "water": np.bool_}
+
+EVENT_COLUMNS: dict[str, dict[str, Any]] = {
+    "account": _ACCOUNT,
+    "bill": {"care": "U10", "severe": np.bool_, "total": np.float64, "own": np.float64},
+    "check": _HOUSE,
+    "cleared": {},
+    "dibao": {"amount": np.float64},
+    "dibao_end": {},
+    "dropout": {},
+    "help": {"amount": np.float64, "medical": np.float64},
+    "household_end": {"status": "U9"},
+    "identified": {"category": "U8", "reason": "U16"},
+    "inspected": _HOUSE,
+    "insured": {"uninsured": np.int8},
+    "job_loss": {},
+    "loan": {"balance": np.float64, "overdue": np.int64, "since": np.int64},
+    "person": _PERSON,
+    "relocation": {"has_job": np.bool_},
+    "rolling_account": _ACCOUNT,
+    "shock": {"kind": "U16", "loss": np.float64},
+    "term": {"stage": np.int8, "cost": np.float64, "aid": np.float64},
+    "visit": {"purpose": "U8", "found": np.bool_},
+    "work": {
+        "worked": np.bool_,
+        "place": np.int8,
+        "wage": np.float64,
+        "public_post": np.bool_,
+    },
+    "yearly_person": _PERSON,
+}
+"""What is noted of each kind of event, beside the month and who it happened to."""
 
 
 class EventLog:
@@ -34,16 +80,18 @@ class EventLog:
 
     def add(self, event_kind: str, month: int, who: Array, /, **columns: Any) -> None:
         """Note that something happened to persons or households in a month."""
+        assert columns.keys() == EVENT_COLUMNS[event_kind].keys()
         if len(who):
             size = len(who)
             values = {name: np.broadcast_to(value, size) for name, value in columns.items()}
             self.events[event_kind].append({"month": np.full(size, month), "who": who, **values})
 
     def collect(self, kind: str) -> dict[str, Array]:
-        """All events of a kind, months in order; empty when there were none."""
+        """All events of a kind, months in order; columns without rows when there were none."""
         parts = self.events.get(kind, [])
         if not parts:
-            return {}
+            columns = {"month": np.int64, "who": np.int64} | EVENT_COLUMNS[kind]
+            return {name: np.zeros(0, dtype=kind) for name, kind in columns.items()}
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -63,7 +111,7 @@ def describe_persons(state: State, who: Array, age: Array) -> dict[str, Array]:
     return {
         "education": p["education"][who],
         "in_school": p["stage"][who] > NO_STAGE,
-        "labour": labour_capacity(state, age)[who],
+        "labour": labour_capacity(state, age, who),
         "chronic": p["chronic"][who],
         "severe": p["severe"][who] > 0,
         "disability": p["disability"][who],

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from poverty_risk.datasets.dynamics import STAGE_NAMES
-from poverty_risk.datasets.population import MONTHS, ROLLING, Array
-from poverty_risk.datasets.records import Recorder, Values
+from poverty_risk.datasets.population import MONTHS, ROLLING, WORK_PLACES, Array
+from poverty_risk.datasets.records import NEVER, Recorder, Values, number_texts, pick
 
 __all__ = ["build_frames"]
 
-PLACES = np.array(["village", "county", "province", "outside"])
 GRADES = np.array(["A", "B", "C", "D"])
 ACCOUNT_PARTS = ("wage", "business", "business_cost", "property", "transfer", "claims")
 
@@ -38,8 +38,8 @@ def build_frames(recorder: Recorder) -> dict[str, pa.Table]:
 
 def _covered(recorder: Recorder, who: Array, share: float) -> Array:
     """Whether an office keeps a feed of these households: all lifted ones, part of the others."""
-    draw = np.random.default_rng(7).random(len(recorder.there))
-    return np.asarray(recorder.first.households["lifted"][who] | (draw[who] < share))
+    lifted = recorder.first.households["lifted"][who]
+    return np.asarray(lifted | (recorder.coverage[who] < share))
 
 
 def _income(recorder: Recorder) -> pa.Table:
@@ -47,9 +47,8 @@ def _income(recorder: Recorder) -> pa.Table:
     rolling = recorder.events("rolling_account", persons=False)
     names = ("who", "month", "size", *ROLLING)
     covered = _covered(recorder, yearly["who"], recorder.spec.account_ordinary)
-    empty = np.zeros(0)
-    seen = {n: yearly.get(n, empty)[covered] for n in names}
-    both = {n: np.concatenate([seen[n], rolling.get(n, empty)]) for n in names}
+    seen = {n: yearly[n][covered] for n in names}
+    both = {n: np.concatenate([seen[n], rolling[n]]) for n in names}
     is_rolling = np.arange(len(both["who"])) >= len(seen["who"])
     who, month = both["who"].astype(int), both["month"].astype(int)
     parts = _recorded_parts(recorder, both, is_rolling)
@@ -70,7 +69,7 @@ def _income(recorder: Recorder) -> pa.Table:
     parts = {name: values[rows] for name, values in parts.items()}
     parts["wage"][len(who) :] = raised.round()
     columns: dict[str, Values] = {
-        "household_id": recorder.household_ids[who[rows]],
+        "household_id": pick(recorder.household_ids, who[rows]),
         "period_start": recorder.first_day(ended[rows] - MONTHS + 1),
         "period_end": end[rows],
         "window": np.where(is_rolling[rows], "rolling", "annual"),
@@ -113,11 +112,11 @@ def _work(recorder: Recorder) -> pa.Table:
     kept = _covered(recorder, seen["household"], recorder.spec.work_feed_ordinary)
     seen = {name: values[kept] for name, values in seen.items()}
     columns = {
-        "household_id": recorder.household_ids[seen["household"]],
-        "person_id": recorder.person_ids[seen["who"]],
+        "household_id": pick(recorder.household_ids, seen["household"]),
+        "person_id": pick(recorder.person_ids, seen["who"]),
         "worked": seen["worked"],
         "place": (
-            PLACES[seen["place"]],
+            pick(np.array(WORK_PLACES), seen["place"]),
             ~seen["worked"] | (recorder.rng.random(len(seen["who"])) < recorder.spec.missing.place),
         ),
         "wage": (seen["wage"].round(-1), ~seen["worked"]),
@@ -128,11 +127,10 @@ def _work(recorder: Recorder) -> pa.Table:
 
 def _medical_bill(recorder: Recorder) -> pa.Table:
     seen = recorder.events("bill", persons=True)
-    numbers = np.char.zfill(np.arange(len(seen["who"])).astype(str), 9)
     columns = {
-        "household_id": recorder.household_ids[seen["household"]],
-        "person_id": recorder.person_ids[seen["who"]],
-        "bill_id": np.char.add("B", numbers),
+        "household_id": pick(recorder.household_ids, seen["household"]),
+        "person_id": pick(recorder.person_ids, seen["who"]),
+        "bill_id": number_texts("B", len(seen["who"]), 9),
         "care": seen["care"],
         "severe_illness": seen["severe"],
         "total": seen["total"].round(2),
@@ -149,20 +147,16 @@ def _schooling(recorder: Recorder) -> pa.Table:
     month = np.concatenate([terms["month"], drops["month"]])
     out = np.arange(len(who)) >= len(terms["who"])
     none = np.zeros(len(drops["who"]))
-    empty = np.zeros(0)
-    names = np.array(STAGE_NAMES)
-    stage = np.concatenate(
-        [names[terms.get("stage", empty).astype(int)], np.full(len(none), "compulsory")]
-    )
+    stage = np.concatenate([terms["stage"], np.full(len(none), STAGE_NAMES.index("compulsory"))])
     # Terms begin on the first day of March and September; drop-outs are noticed on some day.
     event = np.where(out, recorder.days_in(month), recorder.first_day(month))
     columns = {
-        "household_id": recorder.household_ids[household],
-        "person_id": recorder.person_ids[who],
-        "stage": stage,
+        "household_id": pick(recorder.household_ids, household),
+        "person_id": pick(recorder.person_ids, who),
+        "stage": pick(np.array(STAGE_NAMES), stage),
         "status": np.where(out, "dropped_out", "enrolled"),
-        "cost": (np.concatenate([terms.get("cost", empty), none]).round(), out),
-        "aid": (np.concatenate([terms.get("aid", empty), none]).round(), out),
+        "cost": (np.concatenate([terms["cost"], none]).round(), out),
+        "aid": (np.concatenate([terms["aid"], none]).round(), out),
     }
     return recorder.table("schooling", event, columns)
 
@@ -178,12 +172,11 @@ def _check(recorder: Recorder) -> pa.Table:
     parts = []
     for events, kept in ((rounds, done), (extra, looked)):
         who, month = events["who"][kept], events["month"][kept]
-        grade = events.get("grade", np.zeros(0))[kept].astype(int)
-        water = events.get("water", np.zeros(0))[kept].astype(bool)
+        grade, water = events["grade"][kept].astype(int), events["water"][kept]
         none = np.zeros(len(who), dtype=int)
         parts.append((who, month, np.full(len(who), "housing"), grade < 2, grade, none))
         parts.append((who, month, np.full(len(who), "water"), water, none - 1, none))
-    uninsured = insured.get("uninsured", np.zeros(0)).astype(int)
+    uninsured = insured["uninsured"].astype(int)
     who = insured["who"]
     parts.append(
         (
@@ -200,10 +193,10 @@ def _check(recorder: Recorder) -> pa.Table:
     )
     no_grade = (grade < 0) | (rng.random(len(who)) < spec.missing.grade)
     columns = {
-        "household_id": recorder.household_ids[who],
+        "household_id": pick(recorder.household_ids, who),
         "item": item,
-        "passed": passed.astype(bool),
-        "house_grade": (GRADES[np.maximum(grade, 0)], no_grade),
+        "passed": passed,
+        "house_grade": (pick(GRADES, np.maximum(grade, 0)), no_grade),
         "uninsured_members": (bare, item != "insurance"),
     }
     return recorder.table("check", recorder.days_in(month), columns)
@@ -216,11 +209,11 @@ def _shock(recorder: Recorder) -> pa.Table:
     lost = jobs["household"][heard]
     who = np.concatenate([seen["who"], lost])
     month = np.concatenate([seen["month"], jobs["month"][heard]])
-    kind = np.concatenate([seen.get("kind", np.zeros(0, "U16")), np.full(len(lost), "job_loss")])
-    loss = np.concatenate([seen.get("loss", np.zeros(0)), np.zeros(len(lost))])
+    kind = np.concatenate([seen["kind"], np.full(len(lost), "job_loss")])
+    loss = np.concatenate([seen["loss"], np.zeros(len(lost))])
     unknown = (loss == 0) | (recorder.rng.random(len(who)) < recorder.spec.missing.loss)
     columns = {
-        "household_id": recorder.household_ids[who],
+        "household_id": pick(recorder.household_ids, who),
         "kind": kind,
         "loss": (loss.round(-1), unknown),
     }
@@ -232,67 +225,64 @@ def _assistance(recorder: Recorder) -> pa.Table:
     kept = np.flatnonzero((h["dibao"] > 0) & recorder.there)
     joined = recorder.events("dibao", persons=False)
     helped = recorder.events("help", persons=False)
-    cleared = recorder.events("cleared", persons=False)
     who = np.concatenate([kept, joined["who"], helped["who"], helped["who"]])
-    empty = np.zeros(0)
-    medical = helped.get("medical", empty) / MONTHS
-    amount = np.concatenate(
-        [h["dibao"][kept], joined.get("amount", empty), helped.get("amount", empty), medical]
-    )
+    medical = helped["medical"] / MONTHS
+    amount = np.concatenate([h["dibao"][kept], joined["amount"], helped["amount"], medical])
     sizes = [len(kept), len(joined["who"]), len(helped["who"]), len(medical)]
     kind = np.repeat(["dibao", "dibao", "other", "medical"], sizes)
-    begun = np.concatenate(
-        [
-            np.full(len(kept), recorder.start),
-            recorder.days_in(joined["month"]),
-            # Help follows the decision in the month after.
-            recorder.first_day(np.concatenate([helped["month"]] * 2) + 1),
-        ]
+    decided = np.concatenate(
+        [np.full(len(kept), recorder.first.month), joined["month"], *[helped["month"]] * 2]
     )
+    # Help follows the decision in the month after.
+    begun = recorder.first_day(decided + 1)
     until = np.full(len(who), np.datetime64("NaT"), dtype="datetime64[D]")
-    once = kind == "medical"
-    until[once] = begun[once] + np.timedelta64(365, "D")
-    ended = _end_of_help(helped, cleared)
-    # That help ended is written down when it ended: a correction of the first record.
-    again = np.flatnonzero(ended >= 0)
-    place = sizes[0] + sizes[1] + again
+    until[kind == "medical"] = begun[kind == "medical"] + np.timedelta64(365, "D")
+    ended = np.full(len(who), NEVER)
+    for name, end in (("dibao", "dibao_end"), ("other", "cleared")):
+        mine = kind == name
+        ended[mine] = _next_month(recorder, end, who[mine], decided[mine])
     low, high = recorder.spec.lag_days.assistance
     known = begun + recorder.rng.integers(low, high + 1, len(begun)).astype("timedelta64[D]")
-    closed = recorder.last_day(ended[again])
-    rows = np.concatenate([np.flatnonzero(amount >= 1), place])
-    until_all = np.concatenate([until[amount >= 1], closed])
-    known_all = np.concatenate(
-        [known[amount >= 1], np.maximum(closed, known[place]) + np.timedelta64(20, "D")]
-    )
+    # That help ended is written down when it ended: a correction of the first record.
+    worth = np.flatnonzero(amount >= 1)
+    again = worth[ended[worth] != NEVER]
+    closed = np.maximum(recorder.last_day(ended[again]), begun[again])
+    rows = np.concatenate([worth, again])
+    until = np.concatenate([until[worth], closed])
+    written = np.maximum(closed, known[again]) + np.timedelta64(20, "D")
     columns = {
-        "household_id": recorder.household_ids[who[rows]],
+        "household_id": pick(recorder.household_ids, who[rows]),
         "kind": kind[rows],
         "amount": amount[rows].round(),
-        "valid_to": (until_all, np.isnat(until_all)),
+        "valid_to": (until, np.isnat(until)),
     }
-    return recorder.table("assistance", begun[rows], columns, known_all)
+    return recorder.table(
+        "assistance", begun[rows], columns, np.concatenate([known[worth], written])
+    )
 
 
-def _end_of_help(helped: dict[str, Array], cleared: dict[str, Array]) -> Array:
-    """Month in which each household's help ended; -1 when it goes on."""
-    ended = np.full(len(helped["who"]), -1)
-    for row, (who, month) in enumerate(zip(helped["who"], helped["month"], strict=True)):
-        later = cleared["month"][(cleared["who"] == who) & (cleared["month"] > month)]
-        if len(later):
-            ended[row] = later.min()
-    return ended
+def _next_month(recorder: Recorder, kind: str, who: Array, month: Array) -> Array:
+    """Month of each household's next event of a kind, or of its leaving; `NEVER` without either."""
+    events = recorder.events(kind, persons=False)
+    width = recorder.last.month + 2
+    ends = np.sort(events["who"] * width + events["month"])
+    at = np.searchsorted(ends, who * width + month, side="right")
+    found = np.append(ends, NEVER)[at]
+    following = np.where(found // width == who, found % width, NEVER)
+    return np.asarray(np.minimum(following, recorder.ended[who]))
 
 
 def _loan(recorder: Recorder) -> pa.Table:
     seen = recorder.events("loan", persons=False)
     who = seen["who"]
-    since = seen.get("since", np.zeros(0)).astype(int)
-    taken = seen["month"] - since
+    taken = seen["month"] - seen["since"]
     columns = {
-        "household_id": recorder.household_ids[who],
-        "loan_id": np.char.add(recorder.household_ids[who], np.char.add("-L", taken.astype(str))),
-        "balance": seen.get("balance", np.zeros(0)).astype(float),
-        "overdue_days": seen.get("overdue", np.zeros(0)).astype(int),
+        "household_id": pick(recorder.household_ids, who),
+        "loan_id": pc.binary_join_element_wise(
+            pick(recorder.household_ids, who), pa.array(taken).cast(pa.string()), "-L"
+        ),
+        "balance": seen["balance"].astype(float),
+        "overdue_days": seen["overdue"].astype(int),
         "maturity_date": recorder.first_day(taken + 36),
     }
     return recorder.table("loan", recorder.last_day(seen["month"]), columns)
@@ -304,15 +294,15 @@ def _relocation(recorder: Recorder) -> pa.Table:
     start = np.flatnonzero(h["relocated"] & recorder.there)
     working = recorder.first.sum_by_household(recorder.first.persons["working"].astype(int)) > 0
     who = np.concatenate([start, yearly["who"]])
-    has_job = np.concatenate([working[start], yearly.get("has_job", np.zeros(0, dtype=bool))])
+    has_job = np.concatenate([working[start], yearly["has_job"]])
     event = np.concatenate(
         [np.full(len(start), recorder.start), recorder.last_day(yearly["month"])]
     )
     columns = {
-        "household_id": recorder.household_ids[who],
+        "household_id": pick(recorder.household_ids, who),
         "mode": np.where(h["centralised"][who], "centralised", "scattered"),
         "occupied": np.ones(len(who), dtype=bool),
-        "has_job": has_job.astype(bool),
+        "has_job": has_job,
     }
     return recorder.table("relocation", event, columns)
 
@@ -320,8 +310,8 @@ def _relocation(recorder: Recorder) -> pa.Table:
 def _visit(recorder: Recorder) -> pa.Table:
     seen = recorder.events("visit", persons=False)
     columns = {
-        "household_id": recorder.household_ids[seen["who"]],
-        "purpose": seen.get("purpose", np.zeros(0, "U8")),
-        "difficulty_found": seen.get("found", np.zeros(0, dtype=bool)),
+        "household_id": pick(recorder.household_ids, seen["who"]),
+        "purpose": seen["purpose"],
+        "difficulty_found": seen["found"],
     }
-    return recorder.table("visit", recorder.days_in(seen["month"]), columns)
+    return recorder.table("visit", recorder.visit_days, columns)

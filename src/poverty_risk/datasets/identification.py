@@ -104,17 +104,22 @@ def review_month(
     -------
     ndarray
         Each household's chance of being newly identified in this month, given its state before
-        anybody's decision. With ``identifies=False`` nobody is: the chances alone are wanted.
+        anybody looks. With ``identifies=False`` nobody does: the chances alone are wanted.
     """
     c, h = load_constants().monitoring, state.households
     account, failing = _account(state), find_failing(state)
     hardship = _hardship(state, account, failing)
     free = h["active"] & (h["monitored_since"] < 0)
-    looked = _look(state, rng, hardship, log)
-    chance = np.where(free, looked * np.clip(hardship, 0, 1) * c.recognised, 0.0)
+    recognised = np.where(free, np.clip(hardship, 0, 1) * c.recognised, 0.0)
+    reasons = _reasons_to_look(state, hardship)
+    chance = recognised * (1 - np.prod([1 - share for share in reasons.values()], axis=0))
     if identifies:
-        found = np.flatnonzero(rng.random(len(chance)) < chance)
-        _identify(state, found, account, failing, log)
+        looks = {name: rng.random(len(share)) < share for name, share in reasons.items()}
+        found = np.any(list(looks.values()), axis=0) & (rng.random(len(chance)) < recognised)
+        # Drawn whether or not anybody writes it down, so that a life can be lived again.
+        noticed = found | ((hardship > 0) & (rng.random(len(chance)) < 0.7))
+        _note_visits(state, looks, noticed, log)
+        _identify(state, np.flatnonzero(found), account, failing, log)
     _support(state, rng, account, log)
     _clear(state, rng, account, failing, log)
     h["alerted"] = rng.random(len(chance)) < np.minimum(money.alert, 0.95)
@@ -132,45 +137,54 @@ def review_month(
     return np.asarray(chance)
 
 
-def _look(state: State, rng: Rng, hardship: Array, log: EventLog | None) -> Array:
-    """Chance that somebody looks; the visits that were made are noted."""
+def _reasons_to_look(state: State, hardship: Array) -> dict[str, Array]:
+    """Chance that somebody looks this month, by why: nobody is identified where no one does."""
     c, h = load_constants(), state.households
     key = h["lifted"] | (h["times_identified"] > 0)
     routine = state.villages["diligence"][h["village"]] * np.where(
         key, c.places.diligence_lifted, 1.0
     )
-    routine = np.clip(np.where(h["monitored_since"] >= 0, 0.8, routine), 0, 0.95)
-    declared = c.monitoring.declared * np.clip(hardship, 0, 1)
-    alerted = h["alerted"].astype(float)
-    drawn = c.records.random_visits
-    # Drawn whether or not anybody writes it down, so that a life can be lived again.
-    draws = rng.random((3, len(routine)))
-    if log is not None:
-        found = (hardship > 0) & (draws[2] < 0.7)
-        for purpose, mask in (
-            ("alert", h["alerted"]),
-            ("random", draws[1] < drawn),
-            ("routine", draws[0] < routine),
-        ):
-            who = np.flatnonzero(mask & h["active"])
-            log.add("visit", state.month, who, purpose=purpose, found=found[who])
-    return np.asarray(1 - (1 - routine) * (1 - alerted) * (1 - declared) * (1 - drawn))
+    return {
+        "alert": np.where(h["alerted"], 1.0, 0.0),
+        "declared": c.monitoring.declared * np.clip(hardship, 0, 1),
+        "random": np.full(len(routine), c.records.random_visits),
+        "routine": np.clip(np.where(h["monitored_since"] >= 0, 0.8, routine), 0, 0.95),
+    }
 
 
-def _main_reason(state: State, account: SimpleNamespace, failing: dict[str, Array]) -> Array:
-    """Index into RISK_TYPES of each household's main reason."""
-    sums, h = account.sums, state.households
-    able = state.sum_by_household(state.persons["working"].astype(int))
-    disabled = state.sum_by_household((state.persons["disability"] > 0).astype(int))
-    before = state.past_ratio[state.month % MONTHS]
-    scale = np.maximum(account.line * account.size, 1.0)
+def _note_visits(
+    state: State, looks: dict[str, Array], noticed: Array, log: EventLog | None
+) -> None:
+    if log is None:
+        return
+    # A household that asks for help is visited like one that a department points to.
+    for purpose, mask in (
+        ("alert", looks["alert"] | looks["declared"]),
+        ("random", looks["random"]),
+        ("routine", looks["routine"]),
+    ):
+        who = np.flatnonzero(mask & state.households["active"])
+        log.add("visit", state.month, who, purpose=purpose, found=noticed[who])
+
+
+def _main_reason(
+    state: State, who: Array, account: SimpleNamespace, failing: dict[str, Array]
+) -> Array:
+    """Index into RISK_TYPES of these households' main reasons."""
+    sums = {name: values[who] for name, values in account.sums.items()}
+    h = {name: state.households[name][who] for name in ("accident", "failed")}
+    failing = {name: values[who] for name, values in failing.items()}
+    able = state.sum_by_household(state.persons["working"].astype(int))[who]
+    disabled = state.sum_by_household((state.persons["disability"] > 0).astype(int))[who]
+    before = state.past_ratio[state.month % MONTHS][who]
+    scale = np.maximum(account.line * account.size[who], 1.0)
     parts = {
         "illness": sums["medical"] / scale,
         "disability": disabled * 0.2,
         "schooling": sums["education"] / scale + failing["schooling"],
         "disaster": np.where(h["accident"] > 0, 0, sums["loss"]) / scale * 0.8,
         "accident": np.where(h["accident"] > 0, sums["loss"], 0) / scale * 0.8,
-        "job_loss": np.clip(before - account.ratio, 0, 1) * (able > 0) * 0.25,
+        "job_loss": np.clip(before - account.ratio[who], 0, 1) * (able > 0) * 0.25,
         "industry_failure": (h["failed"] > 0) * 0.4,
         "labour_shortage": (able == 0) * 0.15,
         "housing": failing["housing"] * 0.5,
@@ -195,12 +209,13 @@ def _identify(
     h["monitored_since"][found] = state.month
     h["times_identified"][found] += 1
     h["help"][found] = short * account.line * account.size[found] / MONTHS
+    year_before = _year_before(state, found)
     paid = c.helped.medical * account.sums["medical"][found]
     state.rolling["claims"][state.month % MONTHS][found] += paid
     if log is None:
         return
     category = np.where(ratio >= 1, "sudden", np.where(h["lifted"][found], "unstable", "marginal"))
-    reason = np.array(RISK_TYPES)[_main_reason(state, account, failing)[found]]
+    reason = np.array(RISK_TYPES)[_main_reason(state, found, account, failing)]
     log.add("identified", state.month, found, category=category, reason=reason)
     month_help = h["help"][found]
     log.add("help", state.month, found, amount=month_help, medical=paid)
@@ -209,8 +224,17 @@ def _identify(
         state.month,
         found,
         size=account.size[found],
-        **{name: values[found] for name, values in account.sums.items()},
+        **year_before,
     )
+
+
+def _year_before(state: State, who: Array) -> dict[str, Array]:
+    """The 12 months before this one: the account that is made up when a household is identified."""
+    slot = state.month % MONTHS
+    return {
+        name: ring.take(who, axis=1).sum(axis=0) - ring[slot][who] + state.year_ago[name][who]
+        for name, ring in state.rolling.items()
+    }
 
 
 def _support(state: State, rng: Rng, account: SimpleNamespace, log: EventLog | None) -> None:
@@ -225,6 +249,7 @@ def _support(state: State, rng: Rng, account: SimpleNamespace, log: EventLog | N
     if log is not None:
         who = np.flatnonzero(joins)
         log.add("dibao", state.month, who, amount=amount[who])
+        log.add("dibao_end", state.month, np.flatnonzero(ends))
 
 
 def _clear(
@@ -240,9 +265,10 @@ def _clear(
     draw = rng.random(len(waited))
     cleared = np.flatnonzero(waited & solid & (draw < c.cleared_per_month))
     # Part of the help goes on as ordinary social assistance.
-    h["dibao"][cleared] = np.maximum(h["dibao"][cleared], 0.7 * h["help"][cleared])
+    more = np.maximum(0.7 * h["help"][cleared] - h["dibao"][cleared], 0.0)
+    h["dibao"][cleared] += more
     h["help"][cleared] = 0.0
     h["monitored_since"][cleared] = -1
-    h["last_cleared"][cleared] = state.month
     if log is not None:
         log.add("cleared", state.month, cleared)
+        log.add("dibao", state.month, cleared[more > 0], amount=more[more > 0])

@@ -16,6 +16,7 @@ from poverty_risk.datasets.population import (
     PRESENT,
     SCHOOL_YEARS,
     SKILLED,
+    WORK_PLACES,
     Array,
     State,
     age_years,
@@ -50,9 +51,32 @@ def work(
         state.slump -= 1
     elif rng.random() < monthly(c.bad_season.per_year):
         state.slump = int(c.bad_season.months)
-    slump = state.slump > 0
     able = np.isin(labour_capacity(state, age), (SKILLED, ORDINARY)) & (p["status"] == PRESENT)
     able &= state.households["active"][p["household"]]
+    loses = _change_jobs(state, rng, able, age, season)
+    wage = _pay_wages(state, rng, year, season)
+    np.add.at(money.wage, p["household"], wage)
+    # Whoever left a public post lost no job of the market: the office itself ended it.
+    out = np.flatnonzero(loses & able & ~p["public_post"])
+    p["public_post"] &= p["working"]
+    np.add.at(money.alert, p["household"][out], load_constants().monitoring.alert.job)
+    if log is not None:
+        seen = np.flatnonzero(p["wants_work"] & (p["status"] == PRESENT) & (able | loses))
+        log.add(
+            "work",
+            state.month,
+            seen,
+            worked=p["working"][seen],
+            place=p["place"][seen],
+            wage=wage[seen],
+            public_post=p["public_post"][seen],
+        )
+        log.add("job_loss", state.month, out)
+
+
+def _change_jobs(state: State, rng: Rng, able: Array, age: Array, season: int) -> Array:
+    """Who loses a job this month; others find one."""
+    p, c, slump = state.persons, load_constants().work, state.slump > 0
     draw = rng.random(len(age))
     lost_rate = c.lost_per_month * (c.bad_season.lost if slump else 1.0)
     lost_rate *= 1.6 if season in (1, 2) else 1.0
@@ -64,39 +88,23 @@ def work(
     found_rate = found_rate + load_constants().monitoring.helped.job * helped
     finds = able & p["wants_work"] & ~p["working"] & (draw < found_rate)
     p["working"] = (p["working"] & ~loses) | finds
-    p["public_post"] &= p["working"]
-    places = np.array(
-        [
-            c.monthly_wage.village,
-            c.monthly_wage.county,
-            c.monthly_wage.province,
-            c.monthly_wage.outside,
-        ]
-    )
+    return np.asarray(loses)
+
+
+def _pay_wages(state: State, rng: Rng, year: int, season: int) -> Array:
+    """The month's wage of each person, 0 without work."""
+    p, c = state.persons, load_constants().work
+    places = np.array([getattr(c.monthly_wage, name) for name in WORK_PLACES])
     growth = (1 + c.wage_growth) ** (year - load_constants().base_year)
     level = state.households["ability"][p["household"]] + p["quality"]
     level = level + c.per_school_year * (SCHOOL_YEARS[p["education"]] - 8)
     worker = np.flatnonzero(p["working"])
-    wage = places[p["place"][worker]] * growth * np.exp(level[worker])
-    wage = np.where(p["public_post"][worker], 700 * growth, wage)
-    wage *= np.exp(rng.normal(0, 0.08, len(worker))) * (0.6 if season == 2 else 1.0)
-    np.add.at(money.wage, p["household"][worker], wage)
-    out = np.flatnonzero(loses & able & ~p["public_post"])
-    np.add.at(money.alert, p["household"][out], load_constants().monitoring.alert.job)
-    if log is not None:
-        full = np.zeros(len(age))
-        full[worker] = wage
-        seen = np.flatnonzero(p["wants_work"] & (p["status"] == PRESENT) & (able | loses))
-        log.add(
-            "work",
-            state.month,
-            seen,
-            worked=p["working"][seen],
-            place=p["place"][seen],
-            wage=full[seen],
-            public_post=p["public_post"][seen],
-        )
-        log.add("job_loss", state.month, out)
+    paid = places[p["place"][worker]] * growth * np.exp(level[worker])
+    paid = np.where(p["public_post"][worker], 700 * growth, paid)
+    paid *= np.exp(rng.normal(0, 0.08, len(worker))) * (0.6 if season == 2 else 1.0)
+    wage = np.zeros(len(p["working"]))
+    wage[worker] = paid
+    return wage
 
 
 def suffer_shocks(
@@ -107,13 +115,7 @@ def suffer_shocks(
     alert = load_constants().monitoring.alert
     size = len(state.first)
     draws = rng.random((4, size))
-    flooded = np.zeros(size, dtype=bool)
-    if season in FLOOD_MONTHS:
-        floods = rng.random(len(v["flood"])) < v["flood"] / len(FLOOD_MONTHS)
-        flooded = floods[h["village"]] & (draws[0] < c.flood_hit * h["exposure"])
-    wet = np.flatnonzero(flooded & h["active"])
-    damaged = wet[rng.random(len(wet)) < c.flood_house]
-    h["grade"][damaged] = np.maximum(h["grade"][damaged], rng.choice([2, 3], len(damaged)))
+    wet = _flood(state, rng, season, draws[0], log)
     for kind, who in (
         ("flood", wet),
         ("geological", np.flatnonzero((draws[1] < monthly(c.geological)) & h["active"])),
@@ -135,6 +137,27 @@ def suffer_shocks(
             log.add("shock", state.month, np.flatnonzero(dry[townships]), kind="drought", loss=0.0)
     if log is not None:
         log.add("shock", state.month, fails, kind="industry_failure", loss=0.0)
+
+
+def _flood(state: State, rng: Rng, season: int, draw: Array, log: EventLog | None) -> Array:
+    """Households hit by the floods of the month, which share villages."""
+    h, v, c = state.households, state.villages, load_constants().shocks
+    flooded = np.zeros(len(state.first), dtype=bool)
+    if season in FLOOD_MONTHS:
+        floods = rng.random(len(v["flood"])) < v["flood"] / len(FLOOD_MONTHS)
+        flooded = floods[h["village"]] & (draw < c.flood_hit * h["exposure"])
+    wet = np.flatnonzero(flooded & h["active"])
+    damaged = wet[rng.random(len(wet)) < c.flood_house]
+    h["grade"][damaged] = np.maximum(h["grade"][damaged], rng.choice([2, 3], len(damaged)))
+    if log is not None:
+        log.add(
+            "inspected",
+            state.month,
+            damaged,
+            grade=h["grade"][damaged],
+            water=h["water"][damaged],
+        )
+    return wet
 
 
 def _meet_accidents(state: State, rng: Rng, money: SimpleNamespace, log: EventLog | None) -> None:
@@ -224,9 +247,7 @@ def earn(state: State, age: Array, year: int, season: int, money: SimpleNamespac
     old = state.sum_by_household(present & (age >= ELDERLY) & p["insured_pension"])
     alone = state.sum_by_household(present & (age < ELDERLY)) == 0
     grants = c.subsidy + c.pension * old + c.remittance * (alone & (old > 0)) * np.exp(h["ability"])
-    money.transfer = (
-        money.transfer + (grants + 0.0) * growth + h["dibao"] + np.maximum(h["help"], 0)
-    )
+    money.transfer = money.transfer + grants * growth + h["dibao"] + np.maximum(h["help"], 0)
 
 
 def repay(state: State, rng: Rng, log: EventLog | None) -> None:
@@ -238,7 +259,8 @@ def repay(state: State, rng: Rng, log: EventLog | None) -> None:
     pays = due & (rng.random(len(due)) < np.where(poor, 0.6, 0.95))
     h["overdue"] = np.where(due & ~pays, h["overdue"] + 30, 0)
     h["loan"] = np.where(pays, 0, h["loan"])
-    fresh = h["lifted"] & h["active"] & (h["loan"] == 0) & (rng.random(len(due)) < 0.003)
+    # Not in the month that closes the old one, whose closing would then stay unrecorded.
+    fresh = h["lifted"] & h["active"] & (h["loan"] == 0) & ~pays & (rng.random(len(due)) < 0.003)
     h["loan"] = np.where(fresh, 30000, h["loan"])
     h["loan_since"] = np.where(fresh, 0, h["loan_since"])
     if log is not None:

@@ -32,6 +32,7 @@ Columns = dict[str, Array]
 UNBORN, PRESENT, LEFT, DEAD = range(4)
 NO_LABOUR, SKILLED, ORDINARY, WEAK, LOST = range(5)
 NO_STAGE, PRESCHOOL, COMPULSORY, SENIOR, VOCATIONAL, COLLEGE = range(6)
+WORK_PLACES = ("village", "county", "province", "outside")
 SCHOOL_YEARS = np.array([0, 6, 9, 12, 15, 16])
 """Years of schooling by education code: illiterate, primary, junior, senior, college, bachelor."""
 
@@ -99,6 +100,8 @@ class State:
         Income relative to the line in each of the last 12 months, shape (12, households).
     slump
         Months of a county-wide slump of jobs that are left.
+    year_ago
+        The month that has just left `rolling`, by kind: an account of the 12 months before this one.
     """
 
     month: int
@@ -109,6 +112,7 @@ class State:
     rolling: dict[str, Array] = field(default_factory=dict)
     past_ratio: Array = field(default_factory=lambda: np.zeros((MONTHS, 0)))
     slump: int = 0
+    year_ago: dict[str, Array] = field(default_factory=dict)
 
     def copy(self) -> State:
         """An independent copy."""
@@ -121,6 +125,7 @@ class State:
             {name: values.copy() for name, values in self.rolling.items()},
             self.past_ratio.copy(),
             self.slump,
+            {name: values.copy() for name, values in self.year_ago.items()},
         )
 
     def sum_by_household(self, values: Array) -> Array:
@@ -144,9 +149,12 @@ def lognormal(rng: np.random.Generator, spec: Any, size: int) -> Array:
     return np.asarray(spec.median * np.exp(rng.normal(0.0, spec.sd_log, size)))
 
 
-def labour_capacity(state: State, age: Array) -> Array:
-    """Official labour capacity of each person, as a code."""
+def labour_capacity(state: State, age: Array, who: Array | None = None) -> Array:
+    """Official labour capacity of each person, or of some, as a code."""
     p = state.persons
+    if who is not None:
+        needed = ("education", "disability", "chronic", "severe", "stage")
+        p, age = {name: p[name][who] for name in needed}, age[who]
     capacity = np.where(p["education"] >= 3, SKILLED, ORDINARY)
     weak = (age >= 63) | (p["disability"] >= 3) | (p["chronic"] & (age >= 52))
     capacity = np.where(weak, WEAK, capacity)
@@ -162,6 +170,7 @@ def draw_population(n_households: int, month: int, rng: np.random.Generator) -> 
     persons, first = _draw_persons(households, month, rng)
     state = State(month, persons, households, villages, first)
     state.rolling = {name: np.zeros((MONTHS, n_households)) for name in ROLLING}
+    state.year_ago = {name: np.zeros(n_households) for name in ROLLING}
     state.past_ratio = np.full((MONTHS, n_households), 2.0)
     _draw_health(state, rng)
     _draw_schooling(state, rng)
@@ -210,34 +219,37 @@ def _draw_households(size: int, n_villages: int, rng: np.random.Generator) -> Co
         "relocated": relocated,
         "centralised": relocated & (rng.random(size) < c.centralised),
         "farm": rng.normal(0, load_constants().income.business.sd_log, size),
+        "grade": rng.choice(4, size, p=c.house_grades).astype(np.int8),
+        "loan": np.where(
+            lifted & (rng.random(size) < c.loan), rng.choice([20000, 30000, 50000], size), 0
+        ),
+        "loan_since": rng.integers(0, 36, size),
+    } | _untroubled(size)
+
+
+def _untroubled(size: int) -> Columns:
+    """Households to which nothing has happened yet."""
+    return {
         "harvest": np.zeros(size),
         "failed": np.zeros(size, dtype=np.int16),
         "accident": np.zeros(size, dtype=np.int16),
         "drought": np.zeros(size, dtype=np.int16),
-        "grade": rng.choice(4, size, p=c.house_grades).astype(np.int8),
         "water": np.ones(size, dtype=bool),
         "uninsured": np.zeros(size, dtype=np.int8),
         "active": np.ones(size, dtype=bool),
         "alerted": np.zeros(size, dtype=bool),
         "dibao": np.zeros(size),
-        "loan": np.where(
-            lifted & (rng.random(size) < c.loan), rng.choice([20000, 30000, 50000], size), 0
-        ),
-        "loan_since": rng.integers(0, 36, size),
         "overdue": np.zeros(size, dtype=np.int32),
         "monitored_since": np.full(size, -1),
-        "last_cleared": np.full(size, -1),
         "times_identified": np.zeros(size, dtype=np.int16),
         "help": np.zeros(size),
         "ratio": np.full(size, 2.0),
     }
 
 
-def _draw_persons(
-    households: Columns, month: int, rng: np.random.Generator
-) -> tuple[Columns, Array]:
+def _draw_members(size: int, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+    """Age, sex and presence of possible members, one row a household: head, spouse, children, elders."""
     c = load_constants().people
-    size = len(households["village"])
     head = np.clip(rng.normal(c.head_age.mean, c.head_age.sd, size), 23, 91)
     woman_head = rng.random(size) < 0.14
     ages, there = [head], [np.ones(size, dtype=bool)]
@@ -262,13 +274,21 @@ def _draw_persons(
     age, mask = np.column_stack(ages), np.column_stack(there)
     woman = rng.random(age.shape) < 0.49
     woman[:, 0], woman[:, 1] = woman_head, ~woman_head
+    return age, woman, mask
+
+
+def _draw_persons(
+    households: Columns, month: int, rng: np.random.Generator
+) -> tuple[Columns, Array]:
+    age, woman, mask = _draw_members(len(households["village"]), rng)
+    size = len(mask)
     count = mask.sum(axis=1)
     first = np.concatenate([[0], np.cumsum(count)[:-1]])
     household = np.repeat(np.arange(size), count)
     age, woman = age[mask], woman[mask]
     role = np.tile(np.arange(mask.shape[1]), size)[mask.ravel()]
     total = len(age)
-    education = rng.choice(6, total, p=c.education)
+    education = rng.choice(6, total, p=load_constants().people.education)
     # The old went to school for fewer years.
     education = np.where(age > 60, np.maximum(education - rng.integers(1, 3, total), 0), education)
     persons: Columns = {
@@ -322,7 +342,7 @@ def _draw_work(state: State, rng: np.random.Generator) -> None:
     c = load_constants().work
     able = np.isin(labour_capacity(state, age), (SKILLED, ORDINARY)) & (p["status"] == PRESENT)
     p["working"] = able & p["wants_work"] & (rng.random(len(age)) < 0.82)
-    shares = np.array([c.places.village, c.places.county, c.places.province, c.places.outside])
+    shares = np.array([getattr(c.places, name) for name in WORK_PLACES])
     p["place"] = rng.choice(4, len(age), p=shares).astype(np.int8)
     lifted = state.households["lifted"][p["household"]]
     p["public_post"] = p["working"] & lifted & (rng.random(len(age)) < c.public_post)

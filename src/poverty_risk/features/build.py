@@ -26,14 +26,14 @@ from poverty_risk.engine import (
     scatter,
 )
 from poverty_risk.exceptions import DeclarationError, Fault
-from poverty_risk.expressions import Context, compile_expression
+from poverty_risk.expressions import Context, compile_expression, find_names
 from poverty_risk.features.spec import ZERO_WHEN_EMPTY, Catalog, FeatureSpec, load_catalog
 from poverty_risk.progress import track
 from poverty_risk.schema import Schema
 from poverty_risk.tables import HistoryTables
 from poverty_risk.windows import Lookback
 
-__all__ = ["build_features", "compile_features"]
+__all__ = ["build_features", "build_known_dates", "compile_features"]
 
 logger = logging.getLogger(__name__)
 
@@ -92,13 +92,80 @@ def build_features(
     check_point_index(points, "points")
     catalog.check(tables.schema)
     _check_line(tables, catalog)
-    index = pd.MultiIndex.from_frame(points.index.to_frame(index=False))
-    present = [spec for spec in catalog.specs if spec.table is not None and spec.table in tables]
     _report_absent(tables, catalog)
+    aggregated = [spec for spec in catalog.specs if spec.formula is None]
+    found = _run(tables, points, aggregated, threads)
+    columns: dict[str, Any] = {}
+    for spec in aggregated:
+        columns[spec.name] = found[spec.name]
+        if spec.kind == "category":
+            codes = list(catalog.codes(spec, tables.schema))
+            values = pd.array(columns[spec.name], dtype=object)
+            columns[spec.name] = pd.Categorical(values, categories=codes)
+    features = pd.DataFrame(columns, index=points.index)
+    return _add_formulas(features, catalog).loc[:, list(catalog.names)]
+
+
+def build_known_dates(
+    tables: HistoryTables, points: pd.DataFrame, specs: Catalog, *, threads: int = 2
+) -> pd.DataFrame:
+    """When the office knew what each feature tells: for the source line of a reason.
+
+    Parameters
+    ----------
+    tables
+        The history.
+    points
+        Index (household_id, as_of_date); columns are not read.
+    specs
+        The catalogue.
+    threads
+        Household ranges computed at a time.
+
+    Returns
+    -------
+    DataFrame
+        Index of `points`, one column of dates per feature: of a last or first value, when that record
+        was known; otherwise when the latest of its records was known; of a formula, the latest of its
+        parts. Missing where no record counts, as in a count of 0.
+
+    Examples
+    --------
+    >>> from poverty_risk import build_prediction_points, load_catalog, make_household_history
+    >>> from poverty_risk.features import build_known_dates
+    >>> tables = make_household_history(200, seed=1).tables
+    >>> points = build_prediction_points(tables, "2024-01-01")
+    >>> known = build_known_dates(tables, points, load_catalog("archive"))
+    >>> bool((known.max().max() < points.index.get_level_values("as_of_date")[0]))
+    True
+    """
+    check_point_index(points, "points")
+    aggregated = [spec for spec in specs.specs if spec.formula is None]
+    days = pd.DataFrame(_run(tables, points, aggregated, threads, known=True), index=points.index)
+    for stage in specs.formula_stages:
+        for spec in stage:
+            parts = sorted(find_names(str(spec.formula)) & set(days.columns))
+            days[spec.name] = days[parts].max(axis=1) if parts else np.nan
+    dates = {name: pd.to_datetime(days[name], unit="D") for name in specs.names}
+    return pd.DataFrame(dates, index=points.index)
+
+
+def _run(
+    tables: HistoryTables,
+    points: pd.DataFrame,
+    specs: list[FeatureSpec],
+    threads: int,
+    *,
+    known: bool = False,
+) -> dict[str, np.ndarray]:
+    """Values (or days on which they were known) of features of tables, by point."""
+    index = pd.MultiIndex.from_frame(points.index.to_frame(index=False))
+    present = [spec for spec in specs if spec.table in tables]
     queries = _compile_cached(
         tables.schema.model_dump_json(),
         json.dumps([spec.model_dump() for spec in present], sort_keys=True),
         tuple((tables.line or {}).items()),
+        known,
     )
     needs_village = any(tables.schema.tables[str(s.table)].entity == "village" for s in present)
     villages = find_groups(tables, index)["village_id"] if needs_village else None
@@ -107,23 +174,14 @@ def build_features(
             tables, make_points(index, villages), queries, threads=threads, on_chunk=advance
         )
     by_query = {column: key for key, rows in found.items() for column in rows.column_names}
-    columns: dict[str, Any] = {}
-    for spec in catalog.specs:
-        if spec.formula is not None:
-            continue
-        empty = 0.0 if spec.aggregator in ZERO_WHEN_EMPTY else np.nan
+    columns: dict[str, np.ndarray] = {}
+    for spec in specs:
+        empty = 0.0 if spec.aggregator in ZERO_WHEN_EMPTY and not known else np.nan
         if spec.name in by_query:
             columns[spec.name] = scatter(found[by_query[spec.name]], spec.name, len(index), empty)
-        elif spec in present:  # no points at all
-            columns[spec.name] = np.full(len(index), empty)
-        else:
-            columns[spec.name] = np.full(len(index), np.nan)
-        if spec.kind == "category":
-            codes = list(catalog.codes(spec, tables.schema))
-            values = pd.array(columns[spec.name], dtype=object)
-            columns[spec.name] = pd.Categorical(values, categories=codes)
-    features = pd.DataFrame(columns, index=points.index)
-    return _add_formulas(features, catalog).loc[:, list(catalog.names)]
+        else:  # no points at all, or a table that the office does not have
+            columns[spec.name] = np.full(len(index), empty if spec.table in tables else np.nan)
+    return columns
 
 
 def _as_catalog(specs: Catalog | Iterable[FeatureSpec] | str | None, schema: Schema) -> Catalog:
@@ -176,11 +234,11 @@ def _add_formulas(features: pd.DataFrame, catalog: Catalog) -> pd.DataFrame:
 
 @functools.lru_cache(maxsize=32)
 def _compile_cached(
-    schema_json: str, specs_json: str, line: tuple[tuple[int, float], ...]
+    schema_json: str, specs_json: str, line: tuple[tuple[int, float], ...], known: bool
 ) -> dict[str, str]:
     schema = Schema.model_validate_json(schema_json)
     specs = [FeatureSpec.model_validate(entry) for entry in json.loads(specs_json)]
-    return compile_features(specs, schema, dict(line))
+    return compile_features(specs, schema, dict(line), known=known)
 
 
 def compile_features(
@@ -188,6 +246,8 @@ def compile_features(
     schema: Schema,
     line: dict[int, float] | None = None,
     dialect: str = "duckdb",
+    *,
+    known: bool = False,
 ) -> dict[str, str]:
     """SQL that computes features: one query per table (and per choice of latest records).
 
@@ -201,6 +261,8 @@ def compile_features(
         Poverty line by year.
     dialect
         SQL dialect, as Ibis names it.
+    known
+        Days since 1970 on which each value was known, instead of the value.
 
     Returns
     -------
@@ -215,7 +277,7 @@ def compile_features(
         window = (spec.lookback, spec.lag) if spec.latest_per else ()
         groups[(spec.table, *spec.latest_per, *window)].append(spec)
     return {
-        " ".join(key): compile_to_sql(_query(schema, members, line or {}), dialect)
+        " ".join(key): compile_to_sql(_query(schema, members, line or {}, known), dialect)
         for key, members in groups.items()
     }
 
@@ -224,7 +286,7 @@ def _interval(days: int) -> Any:
     return ibis.interval(days=days)
 
 
-def _query(schema: Schema, specs: list[FeatureSpec], line: dict[int, float]) -> Any:
+def _query(schema: Schema, specs: list[FeatureSpec], line: dict[int, float], known: bool) -> Any:
     first = specs[0]
     records = known_records(schema, str(first.table))
     spans = [Lookback.parse(spec.lookback, spec.lag) for spec in specs]
@@ -245,7 +307,8 @@ def _query(schema: Schema, specs: list[FeatureSpec], line: dict[int, float]) -> 
         inside = span.contains(records.event_date, records.as_of_date, _interval)
         if spec.where is not None:
             inside = inside & compile_expression(spec.where, context)
-        aggregates[spec.name] = _aggregate(spec, records, inside, context)
+        compute = _known_day if known else _aggregate
+        aggregates[spec.name] = compute(spec, records, inside, context)
     return records.group_by("point").aggregate(**aggregates)
 
 
@@ -260,6 +323,18 @@ def _aggregate(spec: FeatureSpec, records: Any, inside: Any, context: Context) -
     if spec.kind != "category":
         value = value.cast("float64")
     return _OF_VALUES[str(spec.aggregator)](value, records, inside & value.notnull())
+
+
+def _known_day(spec: FeatureSpec, records: Any, inside: Any, context: Context) -> Any:
+    day = records.known_date.delta(ibis.date(1970, 1, 1), unit="day").cast("float64")
+    if spec.value is not None:
+        value = compile_expression(spec.value, context)
+        inside = inside & value.notnull() if hasattr(value, "notnull") else inside
+    if spec.aggregator == "last":
+        return day.argmax(records.record_order, where=inside)
+    if spec.aggregator == "first":
+        return day.argmin(records.record_order, where=inside)
+    return day.max(where=inside)
 
 
 def _days_since(records: Any) -> Any:

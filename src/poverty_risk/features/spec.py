@@ -56,12 +56,13 @@ class FeatureWords(Declared):
     label
         Short noun phrase.
     raises, lowers
-        Sentence for when its contribution raises or lowers the assessed risk; may hold ``{value}``
-        and ``{typical}``.
+        Sentence for when its contribution raises or lowers the assessed risk; may hold ``{value}``.
+        What the value is compared with is added behind it (see `compare`).
     either
         One sentence for both directions, where the value alone says it.
     raises_true, raises_false, lowers_true, lowers_false, either_true, either_false
-        The same for a flag, by its value.
+        The same for a flag, by its value. A ``_false`` sentence also tells a number that is zero or
+        less (unless its unit goes through zero), and a missing number that nobody needs to ask for.
     ask
         What to ask for when the value is missing.
     """
@@ -128,6 +129,12 @@ class FeatureSpec(Declared):
         ``model``, or ``ingredient``: computed, but not given to the model.
     kind
         ``number``, ``flag`` (0 or 1) or ``category``.
+    compare
+        What tells a reader whether the value is high or low: ``own`` (the household's value a year
+        earlier), ``place`` (the median of its village), ``both``, or ``none``.
+    changeable
+        Whether the household or an office could change it within the horizon: income, a job,
+        insurance, a repair; never age, the past, or who lives there.
     words
         Words by language.
 
@@ -154,6 +161,8 @@ class FeatureSpec(Declared):
     risk_type: str = "other"
     role: Literal["model", "ingredient"] = "model"
     kind: Literal["number", "flag", "category"] = "number"
+    compare: Literal["own", "place", "both", "none"] = "both"
+    changeable: bool = False
     words: dict[Literal["zh", "en"], FeatureWords] = Field(default_factory=dict)
 
     @field_validator("lookback", "lag")
@@ -163,6 +172,14 @@ class FeatureSpec(Declared):
             Lookback.parse(text)
         except DeclarationError as error:
             raise ValueError(str(error)) from None
+        return text
+
+    @field_validator("lookback")
+    @classmethod
+    def _holds_something(cls, text: str) -> str:
+        if Lookback.parse(text).days == 0:
+            message = "a lookback of 0 days holds nothing"
+            raise ValueError(message)
         return text
 
     @model_validator(mode="after")
@@ -181,6 +198,9 @@ class FeatureSpec(Declared):
             raise ValueError(message)
         if self.kind == "category" and (self.aggregator not in ("last", "first") or self.direction):
             message = "a category is the last or first value and has no direction"
+            raise ValueError(message)
+        if self.changeable and not self.direction:
+            message = "a feature that can be changed needs a direction"
             raise ValueError(message)
         return self
 
@@ -215,6 +235,15 @@ class Catalog:
     ------
     DeclarationError
         Repeated names, a formula over unknown features or in a circle: all in one error.
+
+    Examples
+    --------
+    >>> from poverty_risk import Catalog, FeatureSpec
+    >>> floods = FeatureSpec(stem="flood", table="shock", where="kind == 'flood'",
+    ...                      aggregator="count", lookback="730d", theme="shock", direction=1)
+    >>> flooded = FeatureSpec(stem="flooded", formula="flood_count_730d > 0", theme="shock")
+    >>> Catalog([floods, flooded], "archive", "my features").names
+    ('flood_count_730d', 'flooded')
     """
 
     def __init__(self, specs: Iterable[FeatureSpec], schema_name: str, place: str) -> None:
@@ -291,6 +320,14 @@ class Catalog:
     def model_names(self) -> tuple[str, ...]:
         """Names of the features that a model is given, in order."""
         return tuple(spec.name for spec in self.specs if spec.role == "model")
+
+    def tables_of(self, name: str) -> tuple[str, ...]:
+        """History tables that a feature is computed from, through all its formulas."""
+        spec = self[name]
+        if spec.table is not None:
+            return (spec.table,)
+        parts = [part for part in self.names if part in find_names(str(spec.formula))]
+        return tuple(dict.fromkeys(table for part in parts for table in self.tables_of(part)))
 
     @property
     def themes(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from mlflow.pyfunc.model import PythonModel
 
 from poverty_risk.explain import explain_risk
 from poverty_risk.model import RiskModel
-from poverty_risk.reasons import build_reasons, texts
+from poverty_risk.reasons import build_reasons
 
 __all__ = ["ServedModel"]
 
@@ -56,8 +56,8 @@ class ServedModel(PythonModel):
             explanation = explain_risk(model, model_input)
             margin = explanation.margin
             found = build_reasons(explanation, model, str(asked.get("locale", "zh")))
-            raising = [texts(reasons, raises=True) for reasons in found]
-            lowering = [texts(reasons, raises=False) for reasons in found]
+            raising = [[reason.text for reason in told if reason.raises] for told in found]
+            lowering = [[reason.text for reason in told if not reason.raises] for told in found]
         else:
             margin = model.margin(model_input)
             raising, lowering = [[]] * len(model_input), [[]] * len(model_input)

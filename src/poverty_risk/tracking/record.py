@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,19 +13,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from poverty_risk.evaluation import Evaluation, plot_precision_at_budget, plot_reliability
+from poverty_risk.evaluation import Evaluation
 from poverty_risk.exceptions import Fault, ModelFolderError, PovertyRiskError
-from poverty_risk.explain import RiskExplanation, explain_risk
-from poverty_risk.features import Catalog
+from poverty_risk.explain import explain_risk
 from poverty_risk.leakage import LeakageReport
 from poverty_risk.model import RiskModel
 from poverty_risk.model_folder import MANIFEST, read_model_folder
 from poverty_risk.tables import HistoryTables
+from poverty_risk.tracking.exhibits import (
+    describe_catalog,
+    draw_evaluation,
+    evaluation_tables,
+    make_input_example,
+    plot_contributions,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["TrainingRecord", "make_input_example", "plot_contributions", "record_training"]
+__all__ = ["TrainingRecord", "record_training"]
 
 PERSONAL = frozenset({"household_id", "person_id", "bill_id", "loan_id"})
 """Names of ids of one household, person or document; a table that has one is refused."""
@@ -98,25 +103,25 @@ class TrainingRecord:
         if faults:
             raise PovertyRiskError(faults)
 
-    def check_no_ids(self, households: Iterable[str]) -> None:
-        """Refuse a record in which an id of a household is written anywhere.
+    def check_no_ids(self, ids: Iterable[str]) -> None:
+        """Refuse a record in which one of these ids is written anywhere.
 
         Parameters
         ----------
-        households
-            Ids to look for. Short ones (under five characters, or under eight digits) are not: they
-            would be found by chance.
+        ids
+            Ids of households, persons or documents to look for. Short ones (under five characters,
+            or under eight digits) are not: they would be found by chance.
 
         Raises
         ------
         PovertyRiskError
             An id was found; the error says where, not which.
         """
-        wanted = {h for h in map(str, households) if len(h) >= (8 if h.isdigit() else 5)}
+        wanted = {h for h in map(str, ids) if len(h) >= (8 if h.isdigit() else 5)}
         faults = [
             Fault(
                 place,
-                f"{len(found)} ids of households",
+                f"{len(found)} ids of households, persons or documents",
                 "none",
                 "Take them out before it is recorded.",
             )
@@ -166,7 +171,7 @@ def record_training(
     evaluation
         How it did on later dates; several periods by name, one alone is called ``test``.
     tables
-        The history: its fingerprint is recorded, and nothing that holds one of its household ids.
+        The history: its fingerprint is recorded, and nothing that holds one of its ids.
     leakage
         The leakage report.
     config
@@ -192,7 +197,8 @@ def record_training(
     Examples
     --------
     >>> import tempfile, numpy as np, pandas as pd
-    >>> from poverty_risk import RiskModel, evaluate_risk, record_training
+    >>> from poverty_risk import RiskModel, evaluate_risk
+    >>> from poverty_risk.tracking import record_training
     >>> index = pd.MultiIndex.from_product([[f"h{i}" for i in range(400)],
     ...     pd.to_datetime(["2021-01-01"])], names=["household_id", "as_of_date"])
     >>> features = pd.DataFrame({"income": np.linspace(-2, 2, 400)}, index=index)
@@ -211,8 +217,8 @@ def record_training(
     recorded: dict[str, pd.DataFrame] = {}
     figures: dict[str, Figure] = {}
     for period, item in periods.items():
-        recorded |= {f"{period}_{name}": table for name, table in _evaluation_tables(item).items()}
-        figures |= {f"{period}_{name}": drawn for name, drawn in _draw(item).items()}
+        recorded |= {f"{period}_{name}": table for name, table in evaluation_tables(item).items()}
+        figures |= {f"{period}_{name}": drawn for name, drawn in draw_evaluation(item).items()}
     if model.catalog is not None:
         recorded["feature_catalog"] = describe_catalog(model.catalog)
     if leakage is not None:
@@ -231,23 +237,17 @@ def record_training(
         documents={} if config is None else {"config": dict(config)},
     )
     if tables is not None:
-        record.check_no_ids(tables.households)
+        record.check_no_ids(_find_ids(tables))
     return record
 
 
-def _evaluation_tables(evaluation: Evaluation) -> dict[str, pd.DataFrame]:
-    names = ("metrics", "intervals", "differences", "budgets", "reliability")
-    found = {name: getattr(evaluation, name) for name in names}
-    return {name: table for name, table in found.items() if table is not None and len(table)}
-
-
-def _draw(evaluation: Evaluation) -> dict[str, Figure]:
-    # Without rows (only margins were compared) there is nothing to draw.
-    drawn = {"precision_at_budget": plot_precision_at_budget(evaluation.budgets)}
-    if len(evaluation.reliability):
-        drawn["reliability"] = plot_reliability(evaluation.reliability)
-    figures = {name: axes.get_figure(root=True) for name, axes in drawn.items()}
-    return {name: figure for name, figure in figures.items() if figure is not None}
+def _find_ids(tables: HistoryTables) -> Iterator[str]:
+    """Ids of all households, persons and documents of a history."""
+    yield from tables.households
+    for name in tables.names:
+        records = tables.arrow(name)
+        for column in PERSONAL.intersection(records.column_names) - {"household_id"}:
+            yield from filter(None, records[column].unique().to_pylist())
 
 
 def _metrics(period: str, evaluation: Evaluation) -> dict[str, float]:
@@ -325,85 +325,3 @@ def _tags(
     if leakage is not None:
         tags["leaks"] = ", ".join(leakage.leaking_features) or str(leakage.has_leaks).lower()
     return tags | {f"version.{name}": metadata.version(name) for name in VERSIONS_OF}
-
-
-def describe_catalog(catalog: Catalog) -> pd.DataFrame:
-    """The feature catalogue as a table, one row per feature.
-
-    Parameters
-    ----------
-    catalog
-        The features.
-
-    Returns
-    -------
-    DataFrame
-        Index ``feature``; what it is computed from, theme, direction, unit, and its name in zh
-        and en.
-    """
-    source = ("table", "value", "where", "aggregator", "lookback", "lag", "formula")
-    fields = (*source, "theme", "direction", "unit", "risk_type", "role", "kind")
-    rows = [
-        {name: getattr(spec, name) for name in fields}
-        | {f"label_{locale}": spec.label(locale) for locale in ("zh", "en")}
-        for spec in catalog.specs
-    ]
-    return pd.DataFrame(rows, index=pd.Index(catalog.names, name="feature"))
-
-
-def make_input_example(model: RiskModel) -> pd.DataFrame:
-    """Two made-up rows of features: no household of the history has them.
-
-    Parameters
-    ----------
-    model
-        A fitted model; its reference holds typical values.
-
-    Returns
-    -------
-    DataFrame
-        One column per feature. First row: medians and most frequent codes. Second row: the upper
-        quartile of every feature on its own, and the second most frequent code. Features that were
-        never known in training are missing.
-    """
-    columns: dict[str, list[Any]] = {}
-    for name in map(str, model.feature_names_in_):
-        typical = model.reference_[name]
-        if name in model.categories_:
-            order = np.argsort(typical["shares"], kind="stable")[::-1]
-            codes = [model.categories_[name][position] for position in order]
-            columns[name] = [codes[0], codes[min(1, len(codes) - 1)]]
-        else:
-            grid = typical.get("quantiles", [math.nan])
-            columns[name] = [typical.get("median", math.nan), grid[(3 * len(grid)) // 4]]
-    kinds = {name: str if name in model.categories_ else float for name in columns}
-    return pd.DataFrame(columns).astype(kinds)
-
-
-def plot_contributions(explanation: RiskExplanation, most: int = 20) -> Figure:
-    """Draw shap's summary of contributions: one dot per point and feature, coloured by its value.
-
-    Parameters
-    ----------
-    explanation
-        From `explain_risk`.
-    most
-        Features shown at most, those that move the risk most.
-
-    Returns
-    -------
-    Figure
-        Contributions in log-odds; no ids are on it.
-    """
-    # Only here, because importing them takes a second.
-    import matplotlib.pyplot as plt  # noqa: PLC0415
-    import shap  # noqa: PLC0415
-
-    shown = min(most, explanation.contributions.shape[1])
-    figure, axes = plt.subplots(figsize=(9, 1.5 + 0.35 * shown), layout="constrained")
-    shap.plots.beeswarm(
-        explanation.to_shap(), max_display=shown, show=False, ax=axes, plot_size=None
-    )
-    axes.set_xlabel("contribution to the log-odds")
-    plt.close(figure)
-    return figure

@@ -10,6 +10,7 @@ import functools
 import io
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from poverty_risk.tracking.record import TrainingRecord
 __all__ = ["LoggedTraining", "download_model_folder", "log_training"]
 
 DATABASE = "mlflow.db"
+KEPT = "Correct name or store, and log again; the model folder is kept as it is."
 ARTIFACTS = "mlartifacts"
 MODEL_NAME = "model"
 MOST_PARAMS = 100
@@ -42,7 +44,11 @@ _SETTINGS = {
     # Otherwise the project files of whatever folder one works in are copied into the model.
     "MLFLOW_UV_AUTO_DETECT": "false",
 }
+_FEWER_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
+"""Unless the user says otherwise: with MLflow's seven, a server that is off is told after minutes."""
+
 _LOGGERS = ("mlflow", "alembic")
+_SQLITE = b"SQLite format 3\0"
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,8 @@ def log_training(
     Raises
     ------
     PovertyRiskError
-        MLflow refuses; the run is marked as failed.
+        The store cannot be written, or MLflow refuses; a run that had begun is marked as failed. The
+        model folder of the record is not touched.
 
     Notes
     -----
@@ -111,11 +118,28 @@ def log_training(
     usage reports to its makers are switched off unless ``MLFLOW_DISABLE_TELEMETRY`` says otherwise.
     The registered model is a copy of the model folder and of ``serving/pyfunc_model.py``; it holds
     no pickle and loads with ``MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false``.
+
+    Examples
+    --------
+    A store that cannot be written is told before anything is logged:
+
+    >>> from pathlib import Path
+    >>> import pandas as pd
+    >>> from poverty_risk import log_training
+    >>> from poverty_risk.tracking import TrainingRecord
+    >>> record = TrainingRecord(Path("models/any_12mo"), pd.DataFrame({"income": [0.5, 2.0]}))
+    >>> log_training(record, tracking_uri="sqlite:////dev/null/mlflow.db")
+    Traceback (most recent call last):
+    ...
+    poverty_risk.exceptions.PovertyRiskError: MLflow experiment 'poverty-risk': found ...
+
+    Otherwise ``log_training(record_training(model, folder, evaluation))`` gives the version:
+    ``models:/poverty-risk/1``.
     """
     place = f"MLflow experiment '{experiment}'"
     uri = _resolve_uri(tracking_uri, store_folder)
     if (database := _sqlite_file(uri)) is not None:
-        database.parent.mkdir(parents=True, exist_ok=True)
+        _check_writable(database, place)
     with _open_store(uri, place, PovertyRiskError) as mlflow:
         client = mlflow.MlflowClient()
         run = client.create_run(
@@ -132,7 +156,9 @@ def log_training(
                 version = _register(mlflow, client, model_uri, registered_name, alias)
                 model_uri = f"models:/{registered_name}/{version}"
         except BaseException:
-            client.set_terminated(run_id, "FAILED")
+            # A store that is gone cannot be told; what went wrong first is what the caller must see.
+            with contextlib.suppress(Exception):
+                client.set_terminated(run_id, "FAILED")
             raise
         client.set_terminated(run_id)
     return LoggedTraining(run_id, model_uri, version, uri)
@@ -165,19 +191,24 @@ def _log_model(mlflow: Any, client: Any, run: Any, record: TrainingRecord) -> st
         params={name: value[:LONGEST_PARAM] for name, value in record.params.items()},
     )
     code = resources.files("poverty_risk") / "serving" / "pyfunc_model.py"
-    mlflow.models.Model.log(
-        artifact_path=None,
-        name=MODEL_NAME,
-        flavor=mlflow.pyfunc,
-        run_id=run.run_id,
-        model_id=logged.model_id,
-        python_model=str(code),
-        artifacts={"model_folder": str(record.model_folder.resolve())},
-        signature=_signature(mlflow, record),
-        input_example=record.input_example,
-        # Given, so that MLflow does not start processes to find them out.
-        pip_requirements=[f"{name}=={metadata.version(name)}" for name in REQUIRED],
-    )
+    with tempfile.TemporaryDirectory(prefix="poverty-risk-") as workplace:
+        # Copied, because MLflow writes down where it found them: the user's own folders are not to be
+        # read in a store that others see.
+        python_model = shutil.copy(str(code), workplace)
+        model_folder = shutil.copytree(record.model_folder, Path(workplace, "model"))
+        mlflow.models.Model.log(
+            artifact_path=None,
+            name=MODEL_NAME,
+            flavor=mlflow.pyfunc,
+            run_id=run.run_id,
+            model_id=logged.model_id,
+            python_model=python_model,
+            artifacts={"model_folder": str(model_folder)},
+            signature=_signature(mlflow, record),
+            input_example=record.input_example,
+            # Given, so that MLflow does not start processes to find them out.
+            pip_requirements=[f"{name}=={metadata.version(name)}" for name in REQUIRED],
+        )
     return str(logged.model_id)
 
 
@@ -311,6 +342,22 @@ def _sqlite_file(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///").partition("?")[0]).absolute()
 
 
+def _check_writable(database: Path, place: str) -> None:
+    # MLflow tries again for minutes before it gives up on a database that cannot be opened.
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with database.open("a+b") as file:
+            file.seek(0)
+            start = file.read(len(_SQLITE))
+        found = None if start in (b"", _SQLITE) else "a file of another kind"
+    except OSError as error:
+        found = error.strerror or type(error).__name__
+    if found is not None:
+        raise PovertyRiskError(
+            Fault(place, f"{found}: {database}", "a SQLite database to write", KEPT)
+        )
+
+
 def _resolve_uri(tracking_uri: str | None, store_folder: str | Path | None) -> str:
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri:
@@ -325,15 +372,16 @@ def _open_store(uri: str, place: str, error: type[PovertyRiskError]) -> Iterator
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow  # noqa: PLC0415 - takes seconds
     import mlflow.pyfunc  # noqa: PLC0415
+    import sqlalchemy.exc  # noqa: PLC0415 - of MLflow, which lets its errors through
 
-    with _environment(_SETTINGS), _quiet_logs(), _tracking_to(mlflow, uri):
+    refusals = (mlflow.exceptions.MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError)
+    fewer = {name: os.environ.get(name, value) for name, value in _FEWER_RETRIES.items()}
+    with _environment(_SETTINGS | fewer), _quiet_logs(), _tracking_to(mlflow, uri):
         try:
             yield mlflow
-        except mlflow.exceptions.MlflowException as refusal:
+        except refusals as refusal:
             reason = str(refusal).splitlines()[0][:300]
-            raise error(
-                Fault(place, reason, f"what MLflow can do in {uri}", "Check name and store.")
-            ) from refusal
+            raise error(Fault(place, reason, f"what MLflow can do in {uri}", KEPT)) from refusal
 
 
 @contextlib.contextmanager

@@ -1,15 +1,12 @@
-"""What a model has to beat: the office's rules, the plainest rule, VEP and logistic regression."""
+"""The plainest rule, VEP and logistic regression: what a boosted model has to be better than."""
 
 from __future__ import annotations
 
 import re
-from importlib import resources
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 from scipy.stats import norm
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.compose import ColumnTransformer, make_column_selector
@@ -17,153 +14,12 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.utils.validation import check_is_fitted
 
-from poverty_risk.declarations import Declared, read_declaration
-from poverty_risk.engine import compute_expressions
-from poverty_risk.exceptions import DeclarationError, Fault, FeatureError
-from poverty_risk.expressions import find_names
+from poverty_risk.baselines.rules import check_columns
+from poverty_risk.exceptions import Fault, FeatureError
 
-__all__ = ["IncomeRule", "LogisticBaseline", "OfficeRules", "Rule", "VulnerabilityBaseline"]
-
-SEVERITIES = {"red": 3, "orange": 2, "yellow": 1, "grey": 0}
-"""Severities of rules and their order."""
-
-
-class Rule(Declared):
-    """One rule: a condition over features, with its colour and its words.
-
-    Parameters
-    ----------
-    code
-        Permanent code.
-    severity
-        ``red``, ``orange``, ``yellow``, or ``grey`` (about the data, not the household).
-    when
-        Condition over feature names and the named thresholds.
-    zh, en
-        What it says.
-    """
-
-    code: str
-    severity: Literal["red", "orange", "yellow", "grey"]
-    when: str
-    zh: str
-    en: str
-
-
-class _RuleFile(Declared):
-    name: str
-    parameters: dict[str, float] = Field(default_factory=dict)
-    rules: tuple[Rule, ...]
-
-
-class OfficeRules:
-    """The office's rules over single indicators.
-
-    Parameters
-    ----------
-    rules
-        The rules in order.
-    parameters
-        Thresholds that their conditions name.
-    place
-        Where they come from, for errors.
-
-    Examples
-    --------
-    >>> from poverty_risk.baselines import OfficeRules
-    >>> rules = OfficeRules.load()
-    >>> rules.rules[0].code, rules.rules[0].severity
-    ('R1', 'red')
-    """
-
-    def __init__(
-        self, rules: tuple[Rule, ...], parameters: dict[str, float], place: str = "rules"
-    ) -> None:
-        self.rules, self.parameters, self.place = tuple(rules), dict(parameters), place
-        codes = [rule.code for rule in self.rules]
-        if twice := sorted({code for code in codes if codes.count(code) > 1}):
-            raise DeclarationError(
-                [Fault(place, f"rule '{code}' twice", "unique codes", "Rename.") for code in twice]
-            )
-        self.features = tuple(
-            sorted(
-                {name for rule in self.rules for name in find_names(rule.when, place)}
-                - set(self.parameters)
-            )
-        )
-
-    @classmethod
-    def load(cls, path: str | Path | None = None) -> OfficeRules:
-        """Load rules from a YAML file; the shipped twelve by default.
-
-        Raises
-        ------
-        DeclarationError
-            Faults in the file.
-        """
-        shipped = Path(str(resources.files("poverty_risk") / "rules.yaml"))
-        path = shipped if path is None else Path(path)
-        file = read_declaration(_RuleFile, path)
-        return cls(file.rules, file.parameters, path.name)
-
-    def hits(self, features: pd.DataFrame) -> pd.DataFrame:
-        """Which rules each household hits.
-
-        Parameters
-        ----------
-        features
-            Features with the columns that the rules name; a missing value is no hit.
-
-        Returns
-        -------
-        DataFrame
-            One boolean column per rule, index of `features`.
-
-        Raises
-        ------
-        FeatureError
-            Columns that are not there, all in one error.
-        """
-        absent = [name for name in self.features if name not in features.columns]
-        if absent:
-            raise FeatureError(
-                [
-                    Fault(
-                        self.place,
-                        f"no feature '{name}'",
-                        "the features that the rules name",
-                        "Build it, or change the rule.",
-                    )
-                    for name in absent
-                ]
-            )
-        numbers = {name: features[name].astype(float) for name in self.features}
-        base = pd.DataFrame(numbers, index=features.index).assign(**self.parameters)
-        found = compute_expressions(base, {rule.code: rule.when for rule in self.rules}, self.place)
-        return found == 1.0
-
-    def severity(self, features: pd.DataFrame) -> pd.Series:
-        """The worst colour of each household; missing where no rule is hit."""
-        hits = self.hits(features)
-        levels = np.array([SEVERITIES[rule.severity] for rule in self.rules])
-        worst = np.where(hits.to_numpy(), levels, -1).max(axis=1)
-        names = {level: colour for colour, level in SEVERITIES.items()}
-        return pd.Series([names.get(level) for level in worst], index=features.index, dtype="str")
-
-    def margin(self, features: pd.DataFrame) -> pd.Series:
-        """An order of households, not a probability: worst colour first, then the number of hits.
-
-        Returns
-        -------
-        Series
-            float64 named ``margin``, index of `features`; many households are tied.
-        """
-        hits = self.hits(features).to_numpy()
-        levels = np.array([SEVERITIES[rule.severity] for rule in self.rules])
-        worst = np.where(hits, levels, -1).max(axis=1, initial=-1)
-        real = hits[:, levels > 0].sum(axis=1)
-        return pd.Series(worst + real / (len(levels) + 1), index=features.index, name="margin")
+__all__ = ["IncomeRule", "LogisticBaseline", "VulnerabilityBaseline"]
 
 
 class IncomeRule(BaseEstimator):  # type: ignore[misc]
@@ -188,19 +44,18 @@ class IncomeRule(BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: pd.DataFrame, y: Any = None) -> Self:  # noqa: ARG002 - as scikit-learn calls it
         """Learn the median for households without an account; `y` is not used."""
-        self.median_ = float(_column(X, self.feature).median())
+        known = _column(X, self.feature).dropna()
+        self.median_ = float(known.median()) if len(known) else 0.0
         return self
 
     def margin(self, X: pd.DataFrame) -> pd.Series:
         """Minus the income: an order, not a probability."""
+        check_is_fitted(self)
         return (-_column(X, self.feature).fillna(self.median_)).rename("margin")
 
 
 def _column(features: pd.DataFrame, name: str) -> pd.Series:
-    if name not in features.columns:
-        raise FeatureError(
-            Fault("features", f"no column '{name}'", "the income feature", "Name another one.")
-        )
+    check_columns(features, [name], "features")
     return features[name].astype(float)
 
 
@@ -228,14 +83,36 @@ def _prepare() -> ColumnTransformer:
 
 
 def _plain(features: pd.DataFrame) -> pd.DataFrame:
-    """Categories as objects with NaN, which is what scikit-learn's imputers expect."""
-    return features.astype(
-        {
-            name: object
-            for name in features.columns
-            if not pd.api.types.is_numeric_dtype(features[name])
-        }
-    )
+    """Numbers as float64, categories as objects with NaN: what scikit-learn's imputers expect."""
+    columns = {}
+    for name, values in features.items():
+        number = pd.api.types.is_numeric_dtype(values)
+        plain = values.astype(float) if number else values.astype(object)
+        columns[name] = plain if number else plain.where(plain.notna(), np.nan)
+    return pd.DataFrame(columns, index=features.index)
+
+
+def _aligned(values: Any, index: pd.Index, place: str) -> pd.Series:
+    """Values on the index of the features: a Series by key, anything else by position."""
+    if isinstance(values, pd.Series) and not values.index.equals(index):
+        absent = len(index.difference(values.index))
+        if absent or not values.index.is_unique:
+            found = f"{absent} of {len(index)} points without a value, or repeated points"
+            raise FeatureError(Fault(place, found, "each point once", "Use the same points."))
+        return values.reindex(index).astype(float)
+    if len(values) != len(index):
+        found, expected = f"{len(values)} values", f"{len(index)}, as many as rows"
+        raise FeatureError(Fault(place, found, expected, "Use the same points."))
+    return pd.Series(np.asarray(values, dtype=float), index=index)
+
+
+def _labels(y: Any, index: pd.Index) -> pd.Series:
+    """Labels of both classes, without the censored ones."""
+    labels = _aligned(y, index, "labels").dropna()
+    if (classes := sorted(labels.unique())) != [0.0, 1.0]:
+        found = f"the classes {[float(label) for label in classes]}"
+        raise FeatureError(Fault("labels", found, "0 and 1", "Take more dates or households."))
+    return labels.astype(int)
 
 
 class LogisticBaseline(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -263,17 +140,44 @@ class LogisticBaseline(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.C = C
 
     def fit(self, X: pd.DataFrame, y: Any, sample_weight: Any = None) -> Self:
-        """Fit on features and labels (0 or 1, none missing)."""
-        labels = np.asarray(y, dtype=int)
-        self.classes_ = np.unique(labels)
+        """Fit on features and labels.
+
+        Parameters
+        ----------
+        X
+            Features: numbers and categories, missing values allowed.
+        y
+            1, 0 or missing (censored, left out), by the index of `X` or in its order.
+        sample_weight
+            Weight of each row, likewise.
+
+        Returns
+        -------
+        LogisticBaseline
+            Itself.
+
+        Raises
+        ------
+        FeatureError
+            Labels of one class only, or of other points than `X`.
+        """
+        labels = _labels(y, X.index)
+        weight = None
+        if sample_weight is not None:
+            weight = _aligned(sample_weight, X.index, "weights").loc[labels.index].to_numpy()
+        self.classes_ = np.array([0, 1])
+        self.columns_ = list(X.columns)
         regression = LogisticRegression(C=self.C, max_iter=2000)
         self.pipeline_ = Pipeline([("prepare", _prepare()), ("regression", regression)])
-        self.pipeline_.fit(_plain(X), labels, regression__sample_weight=sample_weight)
+        known = _plain(X.loc[labels.index])
+        self.pipeline_.fit(known, labels.to_numpy(), regression__sample_weight=weight)
         return self
 
     def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
         """Probabilities of 0 and 1, shape (n, 2)."""
-        return np.asarray(self.pipeline_.predict_proba(_plain(X)))
+        check_is_fitted(self)
+        check_columns(X, self.columns_, "features")
+        return np.asarray(self.pipeline_.predict_proba(_plain(X[self.columns_])))
 
     def predict(self, X: pd.DataFrame) -> np.ndarray:
         """The more probable class."""
@@ -323,21 +227,24 @@ class VulnerabilityBaseline(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         self.ridge = ridge
 
     def fit(self, X: pd.DataFrame, y: Any = None) -> Self:  # noqa: ARG002 - as scikit-learn calls it
-        """Fit mean and variance on households with an account; `y` is not used."""
+        """Fit mean and variance on households with a positive income; `y` is not used."""
         income = _column(X, self.income_feature)
         known = (income > 0).to_numpy()
         self.classes_ = np.array([0, 1])
         self.regressors_ = [c for c in X.columns if not re.search("income|poor|to_line", str(c))]
+        if not known.any() or not self.regressors_:
+            found = f"{int(known.sum())} positive incomes, {len(self.regressors_)} regressors"
+            raise FeatureError(Fault("features", found, "some of both", "Give more features."))
         self.prepare_ = _prepare().fit(_plain(X.loc[known, self.regressors_]))
         design = self.prepare_.transform(_plain(X.loc[known, self.regressors_]))
         target = np.log(income.to_numpy()[known])
         first = Ridge(alpha=self.ridge).fit(design, target)
-        residual = target - first.predict(design)
-        log_square = np.log(np.maximum(residual**2, 1e-6))
-        self.variance_ = Ridge(alpha=self.ridge).fit(design, log_square)
+        # A residual of nothing has no logarithm.
+        square = np.maximum((target - first.predict(design)) ** 2, 1e-6)
+        self.variance_ = Ridge(alpha=self.ridge).fit(design, np.log(square))
         # The mean of the log of a squared normal is below the log of its mean.
         raw = np.exp(self.variance_.predict(design))
-        self.scale_ = float(np.mean(residual**2 / raw))
+        self.scale_ = float(np.mean(square / raw))
         self.mean_ = Ridge(alpha=self.ridge).fit(
             design, target, sample_weight=1.0 / (self.scale_ * raw)
         )
@@ -345,7 +252,13 @@ class VulnerabilityBaseline(ClassifierMixin, BaseEstimator):  # type: ignore[mis
 
     def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
         """Chances of staying above and falling under the line, shape (n, 2)."""
+        check_is_fitted(self)
+        check_columns(X, self.regressors_, "features")
         design = self.prepare_.transform(_plain(X[self.regressors_]))
         spread = np.sqrt(self.scale_ * np.exp(self.variance_.predict(design)))
         risk = norm.cdf((np.log(self.threshold) - self.mean_.predict(design)) / spread)
         return np.column_stack([1 - risk, risk])
+
+    def predict(self, X: pd.DataFrame) -> np.ndarray:
+        """1 where falling under the line is the more probable."""
+        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])

@@ -1,13 +1,11 @@
-"""The steps of a run, from a config to files: what the command line and the notebooks call."""
+"""Train the tasks of a config, compare with the baselines, log to MLflow."""
 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -17,7 +15,7 @@ from poverty_risk.baselines import (
     OfficeRules,
     VulnerabilityBaseline,
 )
-from poverty_risk.cohort import build_prediction_points, find_groups
+from poverty_risk.cohort import build_prediction_points
 from poverty_risk.config import Config, Task
 from poverty_risk.datasets import OUTCOMES, SimulatedCounty, make_household_history, read_eph
 from poverty_risk.evaluation import Evaluation, evaluate_risk
@@ -26,33 +24,11 @@ from poverty_risk.features import Catalog, build_features, load_catalog
 from poverty_risk.labels import label_returns
 from poverty_risk.leakage import LeakageReport, check_leakage
 from poverty_risk.model import PredictionTask, RiskModel
-from poverty_risk.predict import load_model, predict_risk, task_of
-from poverty_risk.privacy import mask_id, read_or_make_key
-from poverty_risk.report.summary import (
-    build_priority_table,
-    render_explained,
-    render_priority_csv,
-)
+from poverty_risk.predict import load_model, task_of
 from poverty_risk.schema import load_schema
 from poverty_risk.splits import split_periods
 from poverty_risk.tables import HistoryTables, read_history
 from poverty_risk.tracking import LoggedTraining, log_training, record_training
-
-__all__ = [
-    "TaskResult",
-    "TrainingData",
-    "build_training_data",
-    "check_for_leakage",
-    "choose_tasks",
-    "evaluate_model",
-    "explain_households",
-    "log_result",
-    "read_tables",
-    "score_latest",
-    "train_task",
-]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,8 +45,8 @@ class TrainingData:
         Whether a training point belongs to the cohort that is scored.
     censored
         Points without a label by period.
-    test_points
-        Groups of the test points.
+    train_points, test_points
+        Groups of the training and of the test points.
     """
 
     train: pd.DataFrame
@@ -79,6 +55,7 @@ class TrainingData:
     test_labels: pd.Series
     scored: pd.Series
     censored: Mapping[str, int]
+    train_points: pd.DataFrame
     test_points: pd.DataFrame
 
 
@@ -183,6 +160,7 @@ def build_training_data(
         test_labels=labelled["test"],
         scored=scored,
         censored=censored,
+        train_points=train_points.loc[labelled["train"].index],
         test_points=test_points.loc[labelled["test"].index],
     )
 
@@ -224,12 +202,13 @@ def train_task(
         seed=config.seed,
         **config.model.model_dump(),
     )
-    model.fit(data.train, data.train_labels, scored=data.scored)
+    cluster = config.evaluation.cluster
+    groups = None if cluster is None else data.train_points[cluster]
+    model.fit(data.train, data.train_labels, scored=data.scored, groups=groups)
     risks = {"model": model.risk(data.test)}
     risks |= _predict_baselines(config, data, catalog)
     if county is not None and config.evaluation.truth_replicates and task.label in OUTCOMES:
         risks["truth"] = _truth(config, county, task, data)
-    cluster = config.evaluation.cluster
     evaluation = evaluate_risk(
         data.test_labels,
         risks,
@@ -247,7 +226,7 @@ def train_task(
 def _truth(config: Config, county: SimulatedCounty, task: Task, data: TrainingData) -> pd.Series:
     truth = county.true_risk(
         data.test_points,
-        horizon_months=int(task.horizon.removesuffix("mo")),
+        task.horizon,
         replicates=config.evaluation.truth_replicates,
         outcome=task.label,
     )
@@ -326,30 +305,6 @@ def evaluate_model(config: Config, tables: HistoryTables, model: str | Path) -> 
     )
 
 
-def explain_households(
-    config: Config,
-    tables: HistoryTables,
-    model: str | Path,
-    households: Iterable[str],
-    locale: str,
-) -> str:
-    """Some households with their risk and reasons, as text; those without a risk with the reason."""
-    loaded = load_model(model)
-    answer = predict_risk(
-        tables,
-        as_of_date=latest_date(config, tables),
-        model=loaded,
-        households=households,
-        locale=locale,
-    )
-    told = render_explained(
-        answer, answer.index[answer["status"] == "ok"], task_of(loaded).horizon, locale
-    )
-    others = answer[answer["status"] != "ok"]
-    lines = [f"{mask_id(str(h))}: {row['status_reason']}" for h, row in others.iterrows()]
-    return "\n".join([told, *lines])
-
-
 def check_for_leakage(config: Config, tables: HistoryTables) -> LeakageReport:
     """The leakage check of the first task's features (see `poverty_risk.leakage`)."""
     catalog, task = load_features(config), next(iter(config.tasks.values()))
@@ -376,56 +331,3 @@ def log_result(config: Config, tables: HistoryTables, result: TaskResult) -> Log
         alias=settings.alias,
         store_folder=config.output / "mlflow",
     )
-
-
-def latest_date(config: Config, tables: HistoryTables) -> pd.Timestamp:
-    """The date that a config scores at: its own, or the first day of which nothing is known."""
-    if config.scoring.as_of_date is not None:
-        return pd.Timestamp(config.scoring.as_of_date)
-    if config.history.source == "simulate":
-        return pd.Timestamp(config.history.simulate.end)
-    return tables.observed_to
-
-
-def score_latest(
-    config: Config, tables: HistoryTables, model: RiskModel | str | Path
-) -> dict[str, Any]:
-    """Score the latest date; write the visit-priority table and the explained households.
-
-    Returns
-    -------
-    dict
-        ``answer`` (from `predict_risk`), and the paths ``priority``, ``explained``, ``answers``.
-    """
-    locale, as_of = config.scoring.locale, latest_date(config, tables)
-    answer = predict_risk(tables, as_of_date=as_of, model=model, locale=locale)
-    folder = config.output / "visits"
-    folder.mkdir(parents=True, exist_ok=True)
-    index = pd.MultiIndex.from_product(
-        [answer.index, [as_of]], names=["household_id", "as_of_date"]
-    )
-    groups = find_groups(tables, index).droplevel("as_of_date")
-    key = read_or_make_key(config.output / "office_only" / "pseudonym.key")
-    table = build_priority_table(answer, groups, key, locale=locale)
-    paths = write_visits(folder, config, answer, table)
-    lookup = config.output / "office_only" / "households.csv"
-    scored = answer.index[answer["status"] == "ok"]
-    lookup.write_text(
-        pd.DataFrame({"pseudonym": table["pseudonym"], "household_id": scored}).to_csv(index=False)
-    )
-    lookup.chmod(0o600)
-    return {"answer": answer, **paths}
-
-
-def write_visits(
-    folder: Path, config: Config, answer: pd.DataFrame, table: pd.DataFrame
-) -> dict[str, Path]:
-    """Write the priority table (CSV with BOM, for spreadsheets) and the explained households."""
-    locale = config.scoring.locale
-    horizon = next(iter(config.tasks.values())).horizon
-    priority = folder / f"visit_priority_{locale}.csv"
-    priority.write_text(render_priority_csv(table, locale), encoding="utf-8-sig")
-    explained = folder / f"explained_{locale}.md"
-    first = answer.index[answer["status"] == "ok"][: config.scoring.explained]
-    explained.write_text(render_explained(answer, first, horizon, locale), encoding="utf-8")
-    return {"priority": priority, "explained": explained}

@@ -1,0 +1,42 @@
+"""Values put on the points of features by key, never by position."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from poverty_risk.exceptions import Fault, FeatureError
+
+__all__ = ["align_values", "group_codes"]
+
+
+def align_values(values: pd.Series | np.ndarray, index: pd.Index, place: str) -> pd.Series:
+    """Values on the index of the features, by key; arrays must have the same length."""
+    if isinstance(values, pd.Series):
+        if values.index.equals(index):
+            return values.astype(float)
+        missing = index.difference(values.index)
+        if len(missing) or not values.index.is_unique:
+            raise FeatureError(
+                Fault(
+                    place,
+                    f"{len(missing)} of {len(index)} points without an entry, or repeated points",
+                    "one entry for each point of the features",
+                    "Compute both from the same points.",
+                )
+            )
+        return values.reindex(index).astype(float)
+    if len(values) != len(index):
+        raise FeatureError(
+            Fault(place, f"{len(values)} values", f"{len(index)}", "Compute both from one table.")
+        )
+    return pd.Series(np.asarray(values, dtype=float), index=index)
+
+
+def group_codes(groups: pd.Series | None, index: pd.Index) -> np.ndarray:
+    """Whole numbers by group, by position: villages, or households where none are named."""
+    if groups is None:
+        level = "household_id" if "household_id" in index.names else 0
+        return np.asarray(pd.factorize(index.get_level_values(level))[0])
+    codes = pd.Series(pd.factorize(groups)[0], index=groups.index)
+    return align_values(codes, index, "groups").to_numpy().astype(int)

@@ -1,0 +1,199 @@
+"""Boosted trees averaged in log-odds: the one place that knows LightGBM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightgbm
+import numpy as np
+
+__all__ = ["Forest", "Rows", "boost"]
+
+MAX_BIN = 255
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows to boost on.
+
+    Parameters
+    ----------
+    matrix
+        Shape (n, n_features); categories as codes, missing as NaN.
+    target
+        0 or 1, shape (n,).
+    weight
+        Weight of each row, shape (n,); None for 1.
+    names
+        Name of each column.
+    categorical
+        Positions of the category columns.
+    """
+
+    matrix: np.ndarray
+    target: np.ndarray
+    weight: np.ndarray | None
+    names: Sequence[str]
+    categorical: Sequence[int]
+
+    def dataset(self, mask: np.ndarray, reference: lightgbm.Dataset | None) -> lightgbm.Dataset:
+        """The masked rows as LightGBM takes them, binned like `reference`."""
+        return lightgbm.Dataset(
+            self.matrix[mask],
+            label=self.target[mask],
+            weight=None if self.weight is None else self.weight[mask],
+            feature_name=list(self.names),
+            categorical_feature=list(self.categorical),
+            reference=reference,
+            params={"verbosity": -1, "max_bin": MAX_BIN},
+        )
+
+
+def boost(
+    rows: Rows,
+    mask: np.ndarray,
+    parameters: Mapping[str, Any],
+    trees: int,
+    later: np.ndarray | None = None,
+    patience: int | None = None,
+) -> lightgbm.Booster:
+    """Boost trees on masked rows; with `later` and `patience` stop when later rows gain no more.
+
+    Parameters
+    ----------
+    rows
+        All rows.
+    mask
+        Which of them are boosted on.
+    parameters
+        Of LightGBM.
+    trees
+        Most trees.
+    later
+        Which rows decide when to stop; none: all trees.
+    patience
+        Rounds without gain before boosting stops; None: all trees.
+
+    Returns
+    -------
+    Booster
+        Read back from its text, so that a model that is loaded later is the same to the last bit.
+    """
+    stopping = patience is not None and later is not None and bool(later.any())
+    training = rows.dataset(mask, None)
+    booster = lightgbm.train(
+        dict(parameters),
+        training,
+        num_boost_round=trees,
+        valid_sets=[rows.dataset(later, training)] if stopping and later is not None else None,
+        callbacks=[lightgbm.early_stopping(int(patience or 0), verbose=False)] if stopping else [],
+    )
+    best = booster.best_iteration if stopping else -1
+    return lightgbm.Booster(model_str=booster.model_to_string(num_iteration=best))
+
+
+class Forest:
+    """Boosters whose margins are averaged.
+
+    Parameters
+    ----------
+    boosters
+        At least one, all over the same columns.
+    n_jobs
+        Threads of LightGBM.
+    """
+
+    def __init__(self, boosters: Sequence[lightgbm.Booster], n_jobs: int = 2) -> None:
+        self.boosters = tuple(boosters)
+        self.n_jobs = n_jobs
+
+    @classmethod
+    def from_texts(cls, texts: Sequence[str], columns: Sequence[str], n_jobs: int) -> Forest:
+        """Read boosters back from their texts.
+
+        Raises
+        ------
+        ValueError
+            No boosters, a text that is none, or one over other columns.
+        """
+        if not texts:
+            message = "no booster"
+            raise ValueError(message)
+        return cls([_read(text, list(columns)) for text in texts], n_jobs)
+
+    @property
+    def texts(self) -> list[str]:
+        """Text of each booster."""
+        return [booster.model_to_string() for booster in self.boosters]
+
+    @property
+    def trees(self) -> list[int]:
+        """Number of trees of each booster."""
+        return [booster.num_trees() for booster in self.boosters]
+
+    def margins(self, matrix: np.ndarray) -> np.ndarray:
+        """Log-odds of each row, shape (n,)."""
+        parts = [
+            np.asarray(b.predict(matrix, raw_score=True, num_threads=self.n_jobs))
+            for b in self.boosters
+        ]
+        return np.asarray(np.mean(np.stack(parts), axis=0), dtype=np.float64)
+
+    def contributions(self, matrix: np.ndarray) -> np.ndarray:
+        """Path-dependent SHAP values in log-odds, shape (n, n_features)."""
+        return np.asarray(np.mean(self.contributions_of_each(matrix), axis=0))
+
+    def contributions_of_each(self, matrix: np.ndarray) -> np.ndarray:
+        """The same for each booster alone, shape (n_boosters, n, n_features)."""
+        return np.stack([self._contributions(b, matrix) for b in self.boosters])
+
+    def _contributions(self, booster: lightgbm.Booster, matrix: np.ndarray) -> np.ndarray:
+        found = booster.predict(matrix, pred_contrib=True, num_threads=self.n_jobs)
+        values = np.asarray(found, dtype=np.float64).reshape(len(matrix), matrix.shape[1] + 1)
+        return np.asarray(values[:, :-1])
+
+    def base_margin(self, n_features: int) -> float:
+        """Mean margin over the rows boosted on, in log-odds."""
+        blank = np.full((1, n_features), np.nan)
+        bases = [np.asarray(b.predict(blank, pred_contrib=True))[0, -1] for b in self.boosters]
+        return float(np.mean(bases))
+
+    def leaves(self, matrix: np.ndarray) -> np.ndarray:
+        """Leaf that each row falls into, shape (n, trees of all boosters)."""
+        parts = [
+            np.asarray(b.predict(matrix, pred_leaf=True, num_threads=self.n_jobs)).reshape(
+                len(matrix), -1
+            )
+            for b in self.boosters
+        ]
+        return np.concatenate(parts, axis=1).astype(np.int32)
+
+    def thresholds(self) -> dict[int, np.ndarray]:
+        """Sorted split points of each numeric column that the trees ask about, by its position."""
+        found: dict[int, set[float]] = {}
+        for booster in self.boosters:
+            for tree in booster.dump_model()["tree_info"]:
+                _collect(tree["tree_structure"], found)
+        return {position: np.array(sorted(values)) for position, values in sorted(found.items())}
+
+
+def _collect(node: Mapping[str, Any], found: dict[int, set[float]]) -> None:
+    if "split_index" not in node:
+        return
+    if node["decision_type"] == "<=":
+        found.setdefault(int(node["split_feature"]), set()).add(float(node["threshold"]))
+    _collect(node["left_child"], found)
+    _collect(node["right_child"], found)
+
+
+def _read(text: str, columns: list[str]) -> lightgbm.Booster:
+    try:
+        booster = lightgbm.Booster(model_str=text)
+    except lightgbm.basic.LightGBMError as error:
+        raise ValueError(str(error)) from None
+    if booster.feature_name() != columns:
+        message = "booster and manifest name different features"
+        raise ValueError(message)
+    return booster

@@ -1,0 +1,84 @@
+"""Where each household's records stand in tables that are sorted by household."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+__all__ = ["HouseholdIndex"]
+
+
+@dataclass(frozen=True)
+class HouseholdIndex:
+    """Sorted household ids, and for each table where each household's records start.
+
+    Parameters
+    ----------
+    households
+        Ids, sorted, read-only, shape (n_households,).
+    offsets
+        By table, shape (n_households + 1,): records of household `i` are rows ``offsets[i]`` to
+        ``offsets[i + 1]`` (excluded).
+    """
+
+    households: np.ndarray
+    offsets: Mapping[str, np.ndarray]
+
+    def __post_init__(self) -> None:
+        self.households.flags.writeable = False
+
+    @classmethod
+    def build(cls, records: Mapping[str, pa.Table]) -> HouseholdIndex:
+        """Index tables; those without ``household_id`` are left out."""
+        runs = {}
+        for name, table in records.items():
+            if "household_id" not in table.column_names:
+                continue
+            column = table["household_id"].combine_chunks()
+            encoded = pc.run_end_encode(column, run_end_type=pa.int64())
+            runs[name] = (
+                encoded.values.to_numpy(zero_copy_only=False).astype(str),
+                encoded.run_ends.to_numpy(zero_copy_only=False),
+            )
+        ids = [values for values, _ in runs.values() if len(values)]
+        households = np.unique(np.concatenate(ids)) if ids else np.empty(0, dtype=str)
+        offsets = {}
+        for name, (values, ends) in runs.items():
+            counts = np.zeros(len(households), dtype=np.int64)
+            counts[np.searchsorted(households, values)] = np.diff(ends, prepend=0)
+            offsets[name] = np.concatenate([[0], np.cumsum(counts)])
+        return cls(households, offsets)
+
+    def find(self, household_ids: Iterable[str]) -> np.ndarray:
+        """Positions of the named households that are there, sorted, each once."""
+        wanted = np.unique(np.asarray(list(household_ids), dtype=object).astype(str))
+        at = np.searchsorted(self.households, wanted)
+        inside = at < len(self.households)
+        at, wanted = at[inside], wanted[inside]
+        # An unknown id lands on its neighbour, which must not come twice.
+        found: np.ndarray = at[self.households[at] == wanted]
+        return found
+
+    def slice(
+        self, records: Mapping[str, pa.Table], start: int, stop: int
+    ) -> tuple[dict[str, pa.Table], HouseholdIndex]:
+        """Tables and index of households `start` to `stop` (excluded), without copying."""
+        sliced, offsets = dict(records), {}
+        for name, offset in self.offsets.items():
+            first, last = offset[start], offset[stop]
+            sliced[name] = records[name].slice(first, last - first)
+            offsets[name] = offset[start : stop + 1] - first
+        return sliced, HouseholdIndex(self.households[start:stop], offsets)
+
+    def take(self, records: Mapping[str, pa.Table], at: np.ndarray) -> dict[str, pa.Table]:
+        """Tables of the households at some positions."""
+        taken = dict(records)
+        for name, offset in self.offsets.items():
+            ranges = [np.arange(offset[i], offset[i + 1]) for i in at]
+            rows = np.concatenate(ranges) if ranges else np.empty(0, dtype=np.int64)
+            taken[name] = records[name].take(pa.array(rows, type=pa.int64()))
+        return taken

@@ -1,0 +1,339 @@
+"""From a visit list to the facts that workbook, page and cards show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from poverty_risk.baselines import OfficeRules
+from poverty_risk.comparison import build_comparison
+from poverty_risk.explain import RiskChange, RiskExplanation, explain_change, explain_risk
+from poverty_risk.features import build_features
+from poverty_risk.model import RiskModel
+from poverty_risk.privacy import SMALL_COUNT, hash_id, mask_id
+from poverty_risk.reasons import (
+    HouseholdReasons,
+    Reason,
+    build_reasons,
+    describe_risk,
+    find_data_gaps,
+)
+from poverty_risk.report.accounts import build_accounts
+from poverty_risk.report.facts import CardFacts, ReasonFact, RunFacts, ThemeFact, VisitFacts
+from poverty_risk.report.policies import PolicyTable
+from poverty_risk.tables import HistoryTables
+from poverty_risk.visits import VisitList
+from poverty_risk.wording import format_horizon, format_value, load_locale
+
+__all__ = ["Round", "build_visit_facts"]
+
+SMALLEST_CHANGE = 0.001
+"""A theme whose points moved by less is not told."""
+
+MOST_CHANGES = 3
+MOST_CHECKS = 6
+FEW_GAPS, MANY_GAPS = 1, 4
+"""Up to which number of data gaps a card is well founded, and from which on it is not."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """A scored round: what `build_visit_facts` tells of.
+
+    Parameters
+    ----------
+    tables
+        The history.
+    model
+        The model of the round.
+    features
+        Features of all scored households, index (household_id, as_of_date), one as-of date.
+    answer
+        From `predict_risk` over all households, index household_id.
+    visit_list
+        From `build_visit_list`.
+    rules
+        The office's rules, to say what a rule hit means.
+    previous
+        As-of date of the round before, for what changed since; None: nothing is told.
+    run_id
+        MLflow run of the model, or empty.
+    alternatives, similar
+        Sentences by household_id, in the language of the facts.
+    """
+
+    tables: HistoryTables
+    model: RiskModel
+    features: pd.DataFrame
+    answer: pd.DataFrame
+    visit_list: VisitList
+    rules: OfficeRules
+    previous: pd.Timestamp | None = None
+    run_id: str = ""
+    alternatives: Mapping[str, Sequence[str]] | None = None
+    similar: Mapping[str, str] | None = None
+
+
+def build_visit_facts(round_: Round, key: bytes, locale: str = "zh") -> VisitFacts:
+    """Build the facts of a visit round: visits in order, then the reserve.
+
+    Parameters
+    ----------
+    round_
+        What was scored and chosen.
+    key
+        Secret of the office that pseudonyms are made with.
+    locale
+        Language of all texts: ``"zh"`` or ``"en"``.
+
+    Returns
+    -------
+    VisitFacts
+        One card per household of the visit list and of the reserve; no real id, no name.
+
+    Notes
+    -----
+    Reasons are told of those households only, with their own value a year earlier, the median of
+    their village, source and date, and without themes whose direction refits do not share.
+    """
+    listed = pd.concat([round_.visit_list.visits, round_.visit_list.reserve])
+    explained = _explain(round_, listed.index, locale)
+    writer = _CardWriter(round_, explained, key, locale)
+    visits = len(round_.visit_list.visits)
+    cards = tuple(
+        writer.write(order, str(household), row, is_reserve=order > visits)
+        for order, (household, row) in enumerate(listed.iterrows(), start=1)
+    )
+    return VisitFacts(_tell_run(round_, locale), cards)
+
+
+@dataclass(frozen=True)
+class _Explained:
+    """What is known of the listed households that have a risk, by household_id."""
+
+    position: Mapping[str, int]
+    explanation: RiskExplanation
+    reasons: Sequence[HouseholdReasons]
+    gaps: Sequence[Sequence[str]]
+    change: RiskChange | None
+
+
+def _explain(round_: Round, households: pd.Index, locale: str) -> _Explained:
+    ids = round_.features.index.get_level_values("household_id")
+    features = round_.features[ids.isin(households)]
+    model, tables = round_.model, round_.tables
+    assert model.catalog is not None
+    explanation = explain_risk(model, features, agreement=True)
+    points = pd.DataFrame(index=features.index)
+    comparison = build_comparison(tables, points, round_.features, model.catalog)
+    told = features.index.get_level_values("household_id").astype(str)
+    change = None
+    if round_.previous is not None and len(features):
+        earlier = pd.MultiIndex.from_product([told, [round_.previous]], names=points.index.names)
+        before = build_features(tables, pd.DataFrame(index=earlier), model.catalog)
+        change = explain_change(model, before, features)
+    return _Explained(
+        position={household: position for position, household in enumerate(told)},
+        explanation=explanation,
+        reasons=build_reasons(explanation, model, locale, comparison),
+        gaps=find_data_gaps(features, model, locale),
+        change=change,
+    )
+
+
+class _CardWriter:
+    """Puts one household after the other into words."""
+
+    def __init__(self, round_: Round, explained: _Explained, key: bytes, locale: str) -> None:
+        self.round, self.explained, self.key, self.locale = round_, explained, key, locale
+        self.words = load_locale(locale)
+        self.texts = self.words["card_texts"]
+        self.policies = PolicyTable.load()
+        points = pd.DataFrame(index=explained.explanation.features.index)
+        self.accounts = build_accounts(round_.tables, points)
+        self.ranks = _rank_in_places(round_)
+        self.rule_texts = {rule.code: getattr(rule, locale) for rule in round_.rules.rules}
+
+    def write(self, order: int, household: str, row: pd.Series, *, is_reserve: bool) -> CardFacts:
+        at = self.explained.position.get(household)
+        reasons = HouseholdReasons((), ()) if at is None else self.explained.reasons[at]
+        gaps = () if at is None else tuple(self.explained.gaps[at])
+        risk = None if pd.isna(row["risk"]) else float(row["risk"])
+        assert self.round.model.task is not None
+        horizon = self.round.model.task.horizon
+        confidence = _confidence(len(gaps), reasons.left_out)
+        rules = tuple(self.rule_texts.get(code, code) for code in row.get("rule_codes") or ())
+        kinds = reasons.risk_types
+        return CardFacts(
+            order=order,
+            pseudonym=hash_id(household, self.key),
+            household=mask_id(household),
+            township=_text(row.get("township_id")),
+            village=_text(row.get("village_id")),
+            is_reserve=is_reserve,
+            why=str(row["why"]),
+            why_text=str(self.texts["why"][row["why"]]),
+            rules=rules,
+            tier=str(row["tier"]),
+            tier_label=str(self.words["tiers"][row["tier"]]),
+            due_date=None if is_reserve else row["due_date"],
+            risk=risk,
+            risk_text="" if risk is None else describe_risk(risk, horizon, self.locale),
+            rank_text=self._rank_text(household),
+            reasons=tuple(self._tell(reason) for reason in reasons.raising),
+            lowering=tuple(self._tell(reason) for reason in reasons.lowering),
+            left_out_text=self._left_out(reasons.left_out),
+            themes=() if at is None else self._themes(at),
+            accounts=self.accounts.get(household, ()),
+            changes=() if at is None else self._changes(at),
+            alternatives=tuple((self.round.alternatives or {}).get(household, ())),
+            similar=(self.round.similar or {}).get(household, ""),
+            checks=self._checks(reasons),
+            options=self.policies.options(kinds, self.locale),
+            data_gaps=gaps,
+            confidence=confidence,
+            confidence_text=str(self.words["confidence_notes"][confidence]),
+            risk_types=tuple(self.words["risk_types"][kind] for kind in kinds),
+        )
+
+    def _tell(self, reason: Reason) -> ReasonFact:
+        return ReasonFact(
+            theme=reason.theme,
+            theme_label=str(self.words["themes"][reason.theme]),
+            text=reason.text,
+            source=reason.source,
+            risk_type=str(self.words["risk_types"][reason.risk_type]),
+            points=reason.points,
+            is_gap=reason.is_gap,
+            is_health=reason.is_health,
+        )
+
+    def _left_out(self, count: int) -> str:
+        return str(self.words["reasons"]["unstable"]).format(count=count) if count else ""
+
+    def _themes(self, at: int) -> tuple[ThemeFact, ...]:
+        points = self.explained.explanation.points_by_theme.iloc[at]
+        ordered = points.reindex(points.abs().sort_values(ascending=False, kind="stable").index)
+        return tuple(
+            ThemeFact(str(self.words["themes"][theme]), float(value), theme == "health")
+            for theme, value in ordered.items()
+        )
+
+    def _changes(self, at: int) -> tuple[str, ...]:
+        change = self.explained.change
+        if change is None:
+            return ()
+        before, after = float(change.before.iloc[at]), float(change.after.iloc[at])
+        if round(before, 3) == round(after, 3):
+            return (str(self.texts["unchanged"]),)
+        told = [
+            str(self.texts["moved"]).format(
+                before=format_value(before, "share", self.locale),
+                after=format_value(after, "share", self.locale),
+                previous=format_value(str(self.round.previous)[:10], "date", self.locale),
+            )
+        ]
+        points = change.by_theme.iloc[at]
+        largest = points.reindex(points.abs().sort_values(ascending=False, kind="stable").index)
+        told += [
+            str(self.texts["moved_by"]).format(
+                theme=self.words["themes"][theme],
+                change=format_value(float(value), "change_points", self.locale),
+            )
+            for theme, value in largest.head(MOST_CHANGES).items()
+            if abs(value) >= SMALLEST_CHANGE
+        ]
+        return tuple(told)
+
+    def _checks(self, reasons: HouseholdReasons) -> tuple[str, ...]:
+        """One or two things to verify per raising theme, with who holds the proof."""
+        proof = self.words["proof"]["themes"]
+        themes = list(dict.fromkeys(reason.theme for reason in reasons.raising)) or ["other"]
+        per_theme = max(MOST_CHECKS // len(themes), 1)
+        checks = []
+        for theme in themes:
+            holders = str(self.words["list_separator"]).join(proof[theme])
+            asked = str(self.words["reasons"]["proof"]).format(departments=holders)
+            checks += [
+                str(self.texts["check"]).format(check=check, proof=asked)
+                for check in self.words["verify"][theme][:per_theme]
+            ]
+        return tuple(checks)
+
+    def _rank_text(self, household: str) -> str:
+        if household not in self.ranks.index:
+            return ""
+        rank = self.ranks.loc[[household]].iloc[0].to_dict()
+        parts = [
+            str(self.texts["rank"][level]).format(
+                rank=int(rank[level]), of=int(rank[f"{level}_size"])
+            )
+            for level in ("village", "township")
+            if f"{level}_size" in rank and not pd.isna(rank[level])
+        ]
+        return str(self.words["list_separator"]).join(parts)
+
+
+def _text(value: Any) -> str:
+    return "" if value is None or pd.isna(value) else str(value)
+
+
+def _confidence(gaps: int, left_out: int) -> str:
+    """How well founded a card is: what is missing, and which reasons did not hold."""
+    if gaps >= MANY_GAPS:
+        return "low"
+    return "high" if gaps <= FEW_GAPS and left_out == 0 else "medium"
+
+
+def _rank_in_places(round_: Round) -> pd.DataFrame:
+    """Rank of each scored household within its village and township, and their sizes."""
+    households = round_.visit_list.households
+    scored = households[households["risk"].notna()]
+    ranks = {}
+    for level in ("village", "township"):
+        if f"{level}_id" not in scored:
+            continue
+        groups = scored.groupby(f"{level}_id")["risk"]
+        ranks[level] = groups.rank(method="min", ascending=False)
+        ranks[f"{level}_size"] = groups.transform("size")
+    return pd.DataFrame(ranks, index=scored.index)
+
+
+def _tell_run(round_: Round, locale: str) -> RunFacts:
+    words, answer, listed = load_locale(locale), round_.answer, round_.visit_list
+    task = round_.model.task
+    assert task is not None
+    statuses = answer.loc[answer["status"] != "ok", "status"].value_counts()
+    summary = listed.summary
+    label = task.schema.labels[task.label].label
+    return RunFacts(
+        locale=locale,
+        as_of_date=listed.as_of_date,
+        horizon_text=format_horizon(task.horizon, locale),
+        outcome=task.label if label is None else label[locale],
+        model_id=str(answer["model_id"].iloc[0]) if len(answer) else "",
+        run_id=round_.run_id,
+        snapshot=round_.tables.fingerprint[:12],
+        scored=int((answer["status"] == "ok").sum()),
+        not_scored={words["status"][name]: _shown(count) for name, count in statuses.items()},
+        figures={str(way): float(value) for way, value in summary["expected_returns"].items()}
+        | {"visits": float(summary["visits"].iloc[0]), "share": float(summary["share"].iloc[0])},
+        quota_prices=tuple(
+            {str(name): value for name, value in row.items()}
+            for row in listed.quota_prices.to_dict("records")
+        ),
+        by_tier={tier: int((listed.visits["tier"] == tier).sum()) for tier in words["tiers"]},
+        left_out={
+            words["card_texts"]["left_out"][reason]: _shown(int(count))
+            for reason, count in listed.left_out.items()
+        },
+    )
+
+
+def _shown(count: int) -> float | None:
+    """A count of households, missing when it is so small that it tells of single ones."""
+    return None if 0 < count < SMALL_COUNT else float(np.int64(count))

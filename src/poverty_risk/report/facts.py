@@ -1,0 +1,292 @@
+"""Facts of a visit round: what workbook, page and cards show. Templates only lay them out.
+
+Facts carry no name and no real household id: a household is its masked id and its keyed pseudonym.
+Texts are already in the language of the run. What tells of somebody's health is marked, so that a list
+never shows it and a card shows it to those roles that may see it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+__all__ = [
+    "ROLES",
+    "AccountFact",
+    "CardFacts",
+    "MeasureOption",
+    "ReasonFact",
+    "RunFacts",
+    "ThemeFact",
+    "VisitFacts",
+    "scope_to_role",
+]
+
+ROLES = ("county", "township", "village")
+"""Who reads: a county sees all; a township and a village see their own; a village no health detail."""
+
+
+@dataclass(frozen=True)
+class ReasonFact:
+    """One reason of a card.
+
+    Parameters
+    ----------
+    theme, theme_label
+        Theme of the catalogue, and its name.
+    text
+        The sentence with its comparators, without "associated with": the heading says that.
+    source
+        Where it stands and since when the office knows it.
+    risk_type
+        Name of the official risk type.
+    points
+        Probability points of the theme (``0.031`` is 3.1 points); negative when it lowers the risk.
+    is_gap
+        Whether it is a data gap.
+    is_health
+        Whether it tells of somebody's health.
+    """
+
+    theme: str
+    theme_label: str
+    text: str
+    source: str
+    risk_type: str
+    points: float
+    is_gap: bool = False
+    is_health: bool = False
+
+
+@dataclass(frozen=True)
+class ThemeFact:
+    """One bar of the chart of themes: its name and its probability points."""
+
+    label: str
+    points: float
+    is_health: bool = False
+
+
+@dataclass(frozen=True)
+class AccountFact:
+    """One account of the income history: its year, income per person and line in yuan."""
+
+    year: int
+    income: float
+    line: float | None
+
+
+@dataclass(frozen=True)
+class MeasureOption:
+    """An option of the policy table: not output of the model."""
+
+    risk_type: str
+    text: str
+    department: str
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What one household's card shows.
+
+    Parameters
+    ----------
+    order
+        Place on the visit list, from 1; on the reserve list it goes on counting.
+    pseudonym, household
+        Keyed hash and masked id.
+    township, village
+        As the archive names them.
+    is_reserve
+        Whether the household stands on the reserve list.
+    why, why_text
+        ``rule``, ``risk``, ``minimum`` or ``random``, and the sentence for it.
+    rules
+        What the office's rules say, strongest first.
+    tier, tier_label
+        Code (red, orange, yellow, green) and name.
+    due_date
+        Day by which the visit should have taken place.
+    risk
+        Calibrated probability; missing when the household is visited without one.
+    risk_text
+        "Of 100 such households about x ..."; empty without a risk.
+    rank_text
+        Rank within village and township.
+    reasons, lowering
+        At most four and two.
+    left_out_text
+        How many reasons were not told because they do not hold over resampled villages; or empty.
+    themes
+        All themes with their probability points, largest first.
+    accounts
+        Income history, oldest first.
+    changes
+        What changed since the last round, as sentences.
+    alternatives
+        What the model would say if things that can change were otherwise.
+    similar
+        What became of similar earlier households; or empty.
+    checks
+        What to verify at the door, with the department that holds the proof.
+    options
+        Options by risk type.
+    data_gaps
+        What to ask for.
+    confidence, confidence_text
+        ``high``, ``medium`` or ``low``, and why.
+    risk_types
+        Names of official risk types, main one first.
+    """
+
+    order: int
+    pseudonym: str
+    household: str
+    township: str
+    village: str
+    is_reserve: bool
+    why: str
+    why_text: str
+    rules: tuple[str, ...]
+    tier: str
+    tier_label: str
+    due_date: pd.Timestamp | None
+    risk: float | None
+    risk_text: str
+    rank_text: str
+    reasons: tuple[ReasonFact, ...]
+    lowering: tuple[ReasonFact, ...]
+    left_out_text: str
+    themes: tuple[ThemeFact, ...]
+    accounts: tuple[AccountFact, ...]
+    changes: tuple[str, ...]
+    alternatives: tuple[str, ...]
+    similar: str
+    checks: tuple[str, ...]
+    options: tuple[MeasureOption, ...]
+    data_gaps: tuple[str, ...]
+    confidence: str
+    confidence_text: str
+    risk_types: tuple[str, ...]
+
+    @property
+    def list_themes(self) -> tuple[str, ...]:
+        """Names of the raising themes for list views: no value, and no health detail."""
+        return tuple(dict.fromkeys(reason.theme_label for reason in self.reasons))
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What is true of the whole round.
+
+    Parameters
+    ----------
+    locale
+        Language of all texts.
+    as_of_date
+        Day on which the horizon begins.
+    horizon_text, outcome
+        Horizon in words; name of the outcome.
+    model_id, run_id, snapshot
+        Model, MLflow run (or empty), fingerprint of the history.
+    scored
+        Households with a risk.
+    not_scored
+        Households without one by status, names in the language; small counts are missing.
+    figures
+        Expected returns reached and their comparisons, by name (see `VisitList.summary`).
+    quota_prices
+        Rows of name, limit and expected returns missed.
+    by_tier
+        Visits by tier code.
+    left_out
+        Households not considered, by reason; small counts are missing.
+    role, place
+        Whom it is for; name of the township or village, or empty for the county.
+    """
+
+    locale: str
+    as_of_date: pd.Timestamp
+    horizon_text: str
+    outcome: str
+    model_id: str
+    run_id: str
+    snapshot: str
+    scored: int
+    not_scored: Mapping[str, float | None]
+    figures: Mapping[str, float]
+    quota_prices: tuple[Mapping[str, object], ...] = ()
+    by_tier: Mapping[str, int] = field(default_factory=dict)
+    left_out: Mapping[str, float | None] = field(default_factory=dict)
+    role: str = "county"
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class VisitFacts:
+    """A visit round: its run and its cards, visits in order, then the reserve."""
+
+    run: RunFacts
+    cards: tuple[CardFacts, ...]
+
+    @property
+    def visits(self) -> tuple[CardFacts, ...]:
+        """Cards of the visit list."""
+        return tuple(card for card in self.cards if not card.is_reserve)
+
+    @property
+    def townships(self) -> tuple[str, ...]:
+        """Townships in the order of their names."""
+        return tuple(sorted({card.township for card in self.cards}))
+
+    @property
+    def villages(self) -> tuple[str, ...]:
+        """Villages in the order of their names."""
+        return tuple(sorted({card.village for card in self.cards}))
+
+
+def scope_to_role(
+    facts: VisitFacts, role: str, place: str = "", *, hidden_text: str = ""
+) -> VisitFacts:
+    """What a role may see: its own place; for a village no health detail.
+
+    Parameters
+    ----------
+    facts
+        All of the county.
+    role
+        One of `ROLES`.
+    place
+        Township or village that the role belongs to.
+    hidden_text
+        Stands where a village does not see what a sentence says about somebody's health.
+
+    Returns
+    -------
+    VisitFacts
+        The same facts, fewer.
+    """
+    cards = facts.cards
+    if role != "county":
+        cards = tuple(card for card in cards if getattr(card, role) == place)
+    if role == "village":
+        cards = tuple(_without_health(card, hidden_text) for card in cards)
+    by_tier = {
+        tier: sum(card.tier == tier for card in cards if not card.is_reserve)
+        for tier in facts.run.by_tier
+    }
+    run = dataclasses.replace(facts.run, role=role, place=place, by_tier=by_tier)
+    return VisitFacts(run, cards)
+
+
+def _without_health(card: CardFacts, hidden_text: str) -> CardFacts:
+    def hide(reasons: tuple[ReasonFact, ...]) -> tuple[ReasonFact, ...]:
+        return tuple(
+            dataclasses.replace(reason, text=hidden_text, source="") if reason.is_health else reason
+            for reason in reasons
+        )
+
+    return dataclasses.replace(card, reasons=hide(card.reasons), lowering=hide(card.lowering))

@@ -1,0 +1,3 @@
+"use strict";
+// Before anything is drawn: with scripts, cards open on a click instead of standing below the list.
+document.documentElement.classList.add("js");

@@ -1,0 +1,31 @@
+"""The steps of a run, from a config to files: what the command line and the notebooks call."""
+
+from poverty_risk.workflows.scoring import explain_households, latest_date, score_latest
+from poverty_risk.workflows.training import (
+    TaskResult,
+    TrainingData,
+    build_training_data,
+    check_for_leakage,
+    choose_tasks,
+    evaluate_model,
+    load_features,
+    log_result,
+    read_tables,
+    train_task,
+)
+
+__all__ = [
+    "TaskResult",
+    "TrainingData",
+    "build_training_data",
+    "check_for_leakage",
+    "choose_tasks",
+    "evaluate_model",
+    "explain_households",
+    "latest_date",
+    "load_features",
+    "log_result",
+    "read_tables",
+    "score_latest",
+    "train_task",
+]

@@ -1,0 +1,98 @@
+"""Score the latest date of a history, and explain single households."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from poverty_risk.cohort import find_groups
+from poverty_risk.config import Config
+from poverty_risk.model import RiskModel
+from poverty_risk.predict import load_model, predict_risk, task_of
+from poverty_risk.privacy import mask_id, read_or_make_key
+from poverty_risk.report.summary import (
+    build_priority_table,
+    render_explained,
+    render_priority_csv,
+)
+from poverty_risk.tables import HistoryTables
+
+
+def latest_date(config: Config, tables: HistoryTables) -> pd.Timestamp:
+    """The date that a config scores at: its own, or the first day of which nothing is known."""
+    if config.scoring.as_of_date is not None:
+        return pd.Timestamp(config.scoring.as_of_date)
+    if config.history.source == "simulate":
+        return pd.Timestamp(config.history.simulate.end)
+    return tables.observed_to
+
+
+def score_latest(
+    config: Config, tables: HistoryTables, model: RiskModel | str | Path
+) -> dict[str, Any]:
+    """Score the latest date; write the visit-priority table and the explained households.
+
+    Returns
+    -------
+    dict
+        ``answer`` (from `predict_risk`), and the paths ``priority``, ``explained``, ``answers``.
+    """
+    locale, as_of = config.scoring.locale, latest_date(config, tables)
+    answer = predict_risk(tables, as_of_date=as_of, model=model, locale=locale)
+    folder = config.output / "visits"
+    folder.mkdir(parents=True, exist_ok=True)
+    index = pd.MultiIndex.from_product(
+        [answer.index, [as_of]], names=["household_id", "as_of_date"]
+    )
+    groups = find_groups(tables, index).droplevel("as_of_date")
+    key = read_or_make_key(config.output / "office_only" / "pseudonym.key")
+    table = build_priority_table(answer, groups, key, locale=locale)
+    paths = write_visits(folder, config, answer, table)
+    lookup = config.output / "office_only" / "households.csv"
+    scored = answer.index[answer["status"] == "ok"]
+    lookup.write_text(
+        pd.DataFrame({"pseudonym": table["pseudonym"], "household_id": scored}).to_csv(index=False)
+    )
+    lookup.chmod(0o600)
+    return {"answer": answer, **paths}
+
+
+def write_visits(
+    folder: Path, config: Config, answer: pd.DataFrame, table: pd.DataFrame
+) -> dict[str, Path]:
+    """Write the priority table (CSV with BOM, for spreadsheets) and the explained households."""
+    locale = config.scoring.locale
+    horizon = next(iter(config.tasks.values())).horizon
+    priority = folder / f"visit_priority_{locale}.csv"
+    priority.write_text(render_priority_csv(table, locale), encoding="utf-8-sig")
+    explained = folder / f"explained_{locale}.md"
+    first = answer.index[answer["status"] == "ok"][: config.scoring.explained]
+    explained.write_text(render_explained(answer, first, horizon, locale), encoding="utf-8")
+    return {"priority": priority, "explained": explained}
+
+
+def explain_households(
+    config: Config,
+    tables: HistoryTables,
+    model: str | Path,
+    households: Iterable[str],
+    locale: str,
+) -> str:
+    """Some households with their risk and reasons, as text; those without a risk with the reason."""
+    loaded = load_model(model)
+    answer = predict_risk(
+        tables,
+        as_of_date=latest_date(config, tables),
+        model=loaded,
+        households=households,
+        locale=locale,
+    )
+    told = render_explained(
+        answer, answer.index[answer["status"] == "ok"], task_of(loaded).horizon, locale
+    )
+    others = answer[answer["status"] != "ok"]
+    lines = [f"{mask_id(str(h))}: {row['status_reason']}" for h, row in others.iterrows()]
+    return "\n".join([told, *lines])

@@ -55,6 +55,7 @@ def make_run(locale: str = "en", **changes: Any) -> RunFacts:
         quota_prices=(
             _price("capacity", "township_id", None, None, 2.5, 3.0),
             _price("capacity", "township_id", "T1", 12.0, 1.2, 0.0),
+            _price("capacity", "county", None, 20.0, 1.1, 0.0),
             _price("random_share", "county", None, 0.05, 0.4, 1.0),
             _price("rules_first", "county", None, None, 0.0, -6.0),
             _price("cool_down", "county", None, 90.0, 0.06, 0.0),

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "poverty_risk"
 MODULES = sorted(SOURCE.rglob("*.py"))
 NAMES = [str(path.relative_to(SOURCE)) for path in MODULES]
-MOST_LINES = 450
+MOST_LINES = 460
 HEAVY = ("duckdb", "ibis", "lightgbm", "matplotlib", "mlflow", "numpy", "pandas", "shap", "sklearn")
 
 

@@ -103,8 +103,8 @@ def test_a_card_is_told_apart_without_colour(locale: str) -> None:
         band = document.one("article").one("p", class_="tiername")
         assert band.text == f"({tier})"
         symbol = document.one("symbol", id=band.one("use")["href"].removeprefix("#"))
-        shape = next(one for one in symbol.walk() if one.tag in ("polygon", "circle"))
-        letters.add((symbol.one("text").text, shape["points"] if shape.tag == "polygon" else "o"))
+        shape = next(one for one in symbol.walk() if one.tag in ("polygon", "circle", "rect"))
+        letters.add((symbol.one("text").text, shape.attributes.get("points", shape.tag)))
     assert len({letter for letter, _ in letters}) == 4
     assert len({shape for _, shape in letters}) == 4
 
@@ -135,7 +135,8 @@ def test_a_card_has_fields_for_what_the_visit_finds() -> None:
         "Reason for disagreeing", "Note", "Officer's signature", "Household's signature",
     ]  # fmt: skip
     boxes = [box.text for box in fields.all("i")]
-    assert boxes == ["yes", "no", "unclear", *words["risk_types"].values()]
+    # The same answers as in the workbook that the record is copied to.
+    assert boxes == ["yes", "partly", "no", "not at home", *words["risk_types"].values()]
 
 
 def test_options_and_alternatives_are_labelled() -> None:
@@ -330,7 +331,10 @@ def rows_of(panel: Element, table: int = 0) -> list[list[str]]:
 
 def test_summary_tells_the_figures() -> None:
     page = page_of(make_facts("en"))
-    tiles = {tile.one("dt").text: tile.one("dd").text for tile in page.one("dl", class_="tiles").all("div")}
+    tiles = {
+        tile.one("dt").text: tile.one("dd").text
+        for tile in page.one("dl", class_="tiles").all("div")
+    }
     assert (
         tiles
         == {
@@ -392,6 +396,7 @@ def test_prices_of_quotas() -> None:
     assert rows_of(panel)[1:] == [
         ["most visits: all townships together", "–", "2.5", "3"],
         ["most visits: T1", "12", "1.2", "0"],
+        ["most visits: county", "20", "1.1", "0"],
         ["random checks", "5%", "0.4", "1"],
         ["rule hits first", "–", "0", "−6"],
         ["none soon after a visit", "90 days", "0.1", "0"],
@@ -437,7 +442,9 @@ def test_a_township_is_told_which_figures_are_the_countys(locale: str) -> None:
 def test_the_notice_is_on_the_page_and_on_every_card(locale: str) -> None:
     page, notice = page_of(make_facts(locale, 4)), load_locale(locale)["notice"]
     assert page.one("p", role="note").text == notice
-    assert [card.one("p", class_="notice").text for card in page.all("article")] == [notice] * 4
+    assert [card.one("p", class_="notice").text for card in page.all("article", class_="card")] == [
+        notice
+    ] * 4
     # Printed lists repeat the head of their tables on every sheet.
     assert [notice in row.text for row in page.all("tr", class_="running")] == [True, True]
 

@@ -33,10 +33,10 @@ def test_each_household_once_and_nearest_by_hand(fitted):
     latest = features.xs(DATES[1], level="as_of_date", drop_level=False)
     assert len(index.leaves) == 300
     found = find_similar(model, features.iloc[[0, 7]], index, number=20)
-    trees = model.forest_.leaves(model.matrix(latest))
+    trees = model.forest_.leaves(model.columns_.matrix(latest))
     outcome = labels.loc[latest.index].to_numpy()
     for position, item in zip((0, 7), found, strict=True):
-        own = model.forest_.leaves(model.matrix(features.iloc[[position]]))[0]
+        own = model.forest_.leaves(model.columns_.matrix(features.iloc[[position]]))[0]
         alike = [int(sum(a == b for a, b in zip(own, row, strict=True))) for row in trees]
         nearest = sorted(range(300), key=lambda i: (-alike[i], i))[:20]
         assert item.number == 20

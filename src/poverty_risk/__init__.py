@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from poverty_risk.tables import HistoryTables as HistoryTables
     from poverty_risk.tables import read_history as read_history
     from poverty_risk.tracking import log_training as log_training
+    from poverty_risk.tracking import record_training as record_training
     from poverty_risk.visits import VisitList as VisitList
     from poverty_risk.visits import build_visit_list as build_visit_list
     from poverty_risk.visits import evaluate_visit_list as evaluate_visit_list
@@ -89,6 +90,7 @@ _HOMES = {
     "predict_risk": "predict",
     "read_eph": "datasets",
     "read_history": "tables",
+    "record_training": "tracking",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604 - names of the mapping above

@@ -178,7 +178,7 @@ class _Search:
 
     def __init__(self, model: RiskModel, catalog: Catalog, household: pd.DataFrame) -> None:
         self.model = model
-        self.matrix = model.matrix(household)
+        self.matrix = model.columns_.matrix(household)
         risk = model.risk_of_margin(pd.Series(model.forest_.margins(self.matrix)))
         tiers = model.tier(risk)
         targets = {name: self._target(lowest) for name, lowest in model.tiers_.items()}

@@ -9,7 +9,7 @@ from typing import Any
 import lightgbm
 import numpy as np
 
-__all__ = ["Forest", "Rows", "boost"]
+__all__ = ["Forest", "Rows", "boost", "draw_half", "set_parameters"]
 
 MAX_BIN = 255
 
@@ -94,6 +94,42 @@ def boost(
     return lightgbm.Booster(model_str=booster.model_to_string(num_iteration=best))
 
 
+def set_parameters(
+    settings: Mapping[str, Any], directions: Sequence[int], *, seed: int
+) -> dict[str, Any]:
+    """LightGBM's parameters from those of `RiskModel`; `directions` by column, or none."""
+    parameters = {
+        "objective": "binary",
+        "learning_rate": settings["learning_rate"],
+        "num_leaves": settings["num_leaves"],
+        "max_depth": settings["max_depth"],
+        "min_data_in_leaf": settings["min_child_samples"],
+        "lambda_l2": settings["reg_lambda"],
+        "bagging_fraction": settings["subsample"],
+        "bagging_freq": 1 if settings["subsample"] < 1 else 0,
+        "feature_fraction": settings["colsample"],
+        "seed": seed,
+        "num_threads": settings["n_jobs"],
+        # The same trees whatever the number of threads.
+        "deterministic": True,
+        "force_col_wise": True,
+        "verbosity": -1,
+        "metric": "binary_logloss",
+    }
+    if any(directions):
+        parameters["monotone_constraints"] = list(directions)
+        parameters["monotone_constraints_method"] = "intermediate"
+    return parameters
+
+
+def draw_half(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Which rows belong to a random half of the groups (whole numbers from 0), shape (n,)."""
+    size = int(groups.max()) + 1
+    drawn = np.zeros(size, dtype=bool)
+    drawn[rng.permutation(size)[: (size + 1) // 2]] = True
+    return np.asarray(drawn[groups])
+
+
 class Forest:
     """Boosters whose margins are averaged.
 
@@ -139,17 +175,19 @@ class Forest:
             np.asarray(b.predict(matrix, raw_score=True, num_threads=self.n_jobs))
             for b in self.boosters
         ]
-        return np.asarray(np.mean(np.stack(parts), axis=0), dtype=np.float64)
+        return _average(parts)
 
     def contributions(self, matrix: np.ndarray) -> np.ndarray:
         """Path-dependent SHAP values in log-odds, shape (n, n_features)."""
-        return np.asarray(np.mean(self.contributions_of_each(matrix), axis=0))
+        return _average([self._contributions(b, matrix) for b in self.boosters])
 
     def contributions_of_each(self, matrix: np.ndarray) -> np.ndarray:
         """The same for each booster alone, shape (n_boosters, n, n_features)."""
         return np.stack([self._contributions(b, matrix) for b in self.boosters])
 
     def _contributions(self, booster: lightgbm.Booster, matrix: np.ndarray) -> np.ndarray:
+        if not len(matrix):
+            return np.empty(matrix.shape)  # LightGBM divides by the number of rows
         found = booster.predict(matrix, pred_contrib=True, num_threads=self.n_jobs)
         values = np.asarray(found, dtype=np.float64).reshape(len(matrix), matrix.shape[1] + 1)
         return np.asarray(values[:, :-1])
@@ -177,6 +215,14 @@ class Forest:
             for tree in booster.dump_model()["tree_info"]:
                 _collect(tree["tree_structure"], found)
         return {position: np.array(sorted(values)) for position, values in sorted(found.items())}
+
+
+def _average(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean, summed in order: numpy sums eight and more in another order when there is one row."""
+    total = np.array(parts[0], dtype=np.float64)
+    for part in parts[1:]:
+        total += part
+    return np.asarray(total / len(parts))
 
 
 def _collect(node: Mapping[str, Any], found: dict[int, set[float]]) -> None:

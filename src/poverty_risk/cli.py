@@ -32,7 +32,13 @@ OUTPUT = click.option(
 MODEL = click.option(
     "--model", required=True, help="Model folder, or an MLflow URI such as models:/name@champion."
 )
-LOCALE = click.option("--locale", type=click.Choice(["zh", "en"]), default="zh", show_default=True)
+LOCALE = click.option(
+    "--locale",
+    type=click.Choice(["zh", "en"]),
+    default="zh",
+    show_default=True,
+    help="Language of all texts.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -80,9 +86,11 @@ def demo(config_path: Path, output: Path | None) -> None:
     name = next(iter(config.tasks))
     result = workflows.train_task(config, tables, name, county)
     _show_result(result)
+    workflows.keep_similar(config, result)
     logged = workflows.log_result(config, tables, result) if config.tracking.enabled else None
     scored = workflows.score_latest(config, tables, result.folder)
     _show_scored(scored)
+    _make_round(config, tables, result.folder, config.scoring.locale)
     click.echo(f"model folder            {result.folder}")
     click.echo(f"evaluation tables       {config.output / 'evaluation' / name}")
     if logged is not None:
@@ -112,11 +120,29 @@ def _show_scored(scored: dict[str, Any]) -> None:
     click.echo(f"explained households    {scored['explained']}")
 
 
+def _make_round(config: Any, tables: Any, model: Any, locale: str) -> None:
+    from poverty_risk import workflows  # noqa: PLC0415
+
+    planned = workflows.plan_round(config, tables, model)
+    paths = workflows.write_round(config, planned, workflows.tell_round(planned, locale))
+    listed = planned.round.visit_list
+    click.echo(f"\n{len(listed.visits):,} visits, {len(listed.reserve):,} in reserve")
+    _show("expected returns reached with as many visits", listed.summary)
+    click.echo(f"workbook                {paths['workbook']}")
+    click.echo(f"page                    {paths['page']}")
+
+
 @cli.command()
-@click.option("--households", type=click.IntRange(50), default=2000, show_default=True)
-@click.option("--start", default="2019-01-01", show_default=True)
-@click.option("--end", default="2025-01-01", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--households",
+    type=click.IntRange(50),
+    default=2000,
+    show_default=True,
+    help="Size of the county.",
+)
+@click.option("--start", default="2019-01-01", show_default=True, help="First day.")
+@click.option("--end", default="2025-01-01", show_default=True, help="Day after the last.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of all random numbers.")
 @click.argument("folder", type=click.Path(path_type=Path))
 def simulate(households: int, start: str, end: str, seed: int, folder: Path) -> None:
     """Write the history tables of a simulated county to FOLDER."""
@@ -164,6 +190,8 @@ def train(
         _show_result(result)
         click.echo(f"\nmodel folder            {result.folder}")
         click.echo(f"evaluation tables       {config.output / 'evaluation' / name}")
+        if number == 0:
+            workflows.keep_similar(config, result)
         if config.tracking.enabled and number == 0:
             logged = workflows.log_result(config, tables, result)
             click.echo(f"registered in MLflow    {logged.model_uri}  ({logged.tracking_uri})")
@@ -231,6 +259,56 @@ def explain(
     config = _load(config_path, folder, None, **{"scoring.as_of_date": as_of})
     tables, _ = workflows.read_tables(config)
     click.echo(workflows.explain_households(config, tables, model, households, locale))
+
+
+@cli.command()
+@CONFIG
+@FOLDER
+@OUTPUT
+@MODEL
+@click.option("--as-of", "as_of", help="As-of date; by default the day after the history.")
+@LOCALE
+def visits(
+    config_path: Path,
+    folder: Path | None,
+    output: Path | None,
+    model: str,
+    as_of: str | None,
+    locale: str,
+) -> None:
+    """Choose whom to visit; write the workbook and the page with a card of each household."""
+    from poverty_risk import workflows  # noqa: PLC0415
+
+    config = _load(config_path, folder, output, **{"scoring.as_of_date": as_of})
+    tables, _ = workflows.read_tables(config)
+    _make_round(config, tables, model, locale)
+
+
+@cli.command()
+@CONFIG
+@FOLDER
+@OUTPUT
+@MODEL
+@click.option("--household", "households", multiple=True, required=True, help="Repeatable.")
+@click.option("--as-of", "as_of", help="As-of date; by default the day after the history.")
+@LOCALE
+def card(
+    config_path: Path,
+    folder: Path | None,
+    output: Path | None,
+    model: str,
+    households: tuple[str, ...],
+    as_of: str | None,
+    locale: str,
+) -> None:
+    """Write the printable cards of single households."""
+    from poverty_risk import workflows  # noqa: PLC0415
+
+    config = _load(config_path, folder, output, **{"scoring.as_of_date": as_of})
+    tables, _ = workflows.read_tables(config)
+    planned = workflows.plan_round(config, tables, model, households)
+    for path in workflows.write_cards(config, workflows.tell_round(planned, locale)):
+        click.echo(f"card                    {path}")
 
 
 @cli.command()

@@ -216,6 +216,17 @@ class VisitSettings(Declared):
     visit_feature: str | None = None
     previous: str | None = None
 
+    @field_validator("capacity", "minimum", mode="before")
+    @classmethod
+    def _names_are_text(cls, quotas: Any) -> Any:
+        # YAML reads a code such as 610102 as a number.
+        if not isinstance(quotas, Mapping):
+            return quotas
+        return {
+            str(level): {str(group): n for group, n in v.items()} if isinstance(v, Mapping) else v
+            for level, v in quotas.items()
+        }
+
     @field_validator("previous")
     @classmethod
     def _is_length(cls, text: str | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -111,7 +112,11 @@ def _sum_by_theme(contributions: pd.DataFrame, themes: Mapping[str, str]) -> pd.
     columns: dict[str, list[str]] = {}
     for name in contributions.columns:
         columns.setdefault(themes[name], []).append(name)
-    sums = {theme: contributions[names].sum(axis=1) for theme, names in columns.items()}
+    # Added in order: a sum over a row of eight and more depends on how many rows there are.
+    sums = {
+        theme: functools.reduce(operator.add, [contributions[name] for name in names])
+        for theme, names in columns.items()
+    }
     return pd.DataFrame(sums, index=contributions.index)
 
 

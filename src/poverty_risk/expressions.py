@@ -188,6 +188,7 @@ def _depth(node: ast.AST) -> int:
     return depth
 
 
+@functools.lru_cache(maxsize=4096)
 def find_names(text: str, place: str = "expression") -> frozenset[str]:
     """Names of columns or features that an expression uses.
 

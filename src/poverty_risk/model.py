@@ -14,13 +14,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from poverty_risk import model_state
 from poverty_risk.alignment import align_values, group_codes
-from poverty_risk.boosting import Forest, Rows, boost
+from poverty_risk.boosting import Forest, Rows, boost, draw_half, set_parameters
 from poverty_risk.calibration import fit_calibrator
 from poverty_risk.exceptions import Fault, FeatureError, ModelFolderError, PovertyRiskError
 from poverty_risk.features.spec import Catalog
 from poverty_risk.model_columns import ModelColumns
 from poverty_risk.model_folder import read_model_folder, write_model_folder
-from poverty_risk.splits import later_holdout
+from poverty_risk.splits import describe_periods, later_holdout
 from poverty_risk.task import PredictionTask
 from poverty_risk.windows import Horizon
 
@@ -153,8 +153,6 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.seed = seed
         self.n_jobs = n_jobs
 
-    # ------------------------------------------------------------------ fitting
-
     def fit(
         self,
         X: pd.DataFrame,
@@ -189,6 +187,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         FeatureError
             Missing columns, another index, labels of one class only, or no later dates.
         """
+        self.__dict__.pop("model_id_", None)  # of what was saved before
         labels = align_values(y, X.index, "labels").dropna()
         X = X.loc[labels.index]
         weight = None if sample_weight is None else align_values(sample_weight, X.index, "weights")
@@ -214,7 +213,12 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             again = [boost(rows, boosted, self._parameters(k), count) for k, count in trees]
             self.forest_ = Forest(again, self.n_jobs)
         self._set_refits(rows, boosted, group_codes(groups, X.index))
-        self.training_ = self._describe(X.index, rows.target, boosted, stopping)
+        periods = (
+            {"boosted": boosted, "later": stopping} if stopping.any() else {"boosted": boosted}
+        )
+        self.training_ = {"trees": self.forest_.trees} | describe_periods(
+            X.index, rows.target, periods
+        )
         return self
 
     forest_: Forest
@@ -254,13 +258,11 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return
         # Half of the rows want half of the leaf size, or the refits would know less than they could.
         fewer = {"min_data_in_leaf": max(self.min_child_samples // 2, 1)}
-        boosters, size = [], int(groups.max()) + 1
+        boosters = []
         for number in range(self.n_refits):
-            rng = np.random.default_rng([self.seed, number])
-            drawn = np.zeros(size, dtype=bool)
-            drawn[rng.permutation(size)[: (size + 1) // 2]] = True
+            half = draw_half(groups, np.random.default_rng([self.seed, number]))
             parameters = self._parameters(self.n_seeds + number) | fewer
-            boosters.append(boost(rows, boosted & drawn[groups], parameters, self.forest_.trees[0]))
+            boosters.append(boost(rows, boosted & half, parameters, self.forest_.trees[0]))
         self.refits_ = Forest(boosters, self.n_jobs)
 
     def _check_labels(self, labels: pd.Series) -> None:
@@ -305,29 +307,9 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
 
     def _parameters(self, number: int) -> dict[str, Any]:
-        parameters = {
-            "objective": "binary",
-            "learning_rate": self.learning_rate,
-            "num_leaves": self.num_leaves,
-            "max_depth": self.max_depth,
-            "min_data_in_leaf": self.min_child_samples,
-            "lambda_l2": self.reg_lambda,
-            "bagging_fraction": self.subsample,
-            "bagging_freq": 1 if self.subsample < 1 else 0,
-            "feature_fraction": self.colsample,
-            "seed": self.seed + 1000 * number,
-            "num_threads": self.n_jobs,
-            # The same trees whatever the number of threads.
-            "deterministic": True,
-            "force_col_wise": True,
-            "verbosity": -1,
-            "metric": "binary_logloss",
-        }
-        directions = self.directions
-        if self.monotone and any(directions.values()):
-            parameters["monotone_constraints"] = list(directions.values())
-            parameters["monotone_constraints_method"] = "intermediate"
-        return parameters
+        directions = list(self.directions.values()) if self.monotone else []
+        settings = self.get_params(deep=False)
+        return set_parameters(settings, directions, seed=self.seed + 1000 * number)
 
     @property
     def directions(self) -> dict[str, int]:
@@ -337,25 +319,6 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             name: 0 if catalog is None or name in columns.categories else catalog[name].direction
             for name in columns.names
         }
-
-    def _describe(
-        self, index: pd.Index, target: np.ndarray, boost: np.ndarray, later: np.ndarray
-    ) -> dict[str, Any]:
-        periods = {"boosted": boost, "later": later} if later.any() else {"boosted": boost}
-        described: dict[str, Any] = {"trees": self.forest_.trees}
-        for name, mask in periods.items():
-            described[name] = {
-                "points": int(mask.sum()),
-                "positives": int(target[mask].sum()),
-            }
-            if "as_of_date" in index.names:
-                dates = index.get_level_values("as_of_date")[mask]
-                described[name]["first"] = str(dates.min().date())
-                described[name]["last"] = str(dates.max().date())
-        described["base_rate"] = float(target.mean())
-        return described
-
-    # --------------------------------------------------------------- predicting
 
     def _risks(self, margins: np.ndarray) -> np.ndarray:
         if self.calibrator_ is None:
@@ -440,13 +403,6 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if self.refits_ is None
             else self.refits_.contributions_of_each(self.columns_.matrix(X))
         )
-
-    def matrix(self, X: pd.DataFrame) -> np.ndarray:
-        """Features as the trees read them: columns by name in order, categories as codes."""
-        check_is_fitted(self, "forest_")
-        return self.columns_.matrix(X)
-
-    # ------------------------------------------------------------------ keeping
 
     def save(self, folder: str | Path, extra: Mapping[str, Any] | None = None) -> str:
         """Write a model folder: text boosters and a JSON manifest, no pickle.

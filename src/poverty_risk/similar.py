@@ -172,7 +172,7 @@ def build_similar_index(
         chosen = np.random.default_rng(seed).choice(len(rows), MOST_ROWS, replace=False)
         rows = rows.iloc[np.sort(chosen)]
     outcome = known.loc[rows.index].to_numpy() == 1.0
-    leaves = model.forest_.leaves(model.matrix(rows))
+    leaves = model.forest_.leaves(model.columns_.matrix(rows))
     explanation = explain_risk(model, rows[outcome])
     themes = tuple(explanation.by_theme.columns)
     raised = np.zeros((len(rows), len(themes)), dtype=bool)
@@ -255,7 +255,7 @@ def find_similar(
                 "Build the index again with this model.",
             )
         )
-    leaves = model.forest_.leaves(model.matrix(household)).astype(index.leaves.dtype)
+    leaves = model.forest_.leaves(model.columns_.matrix(household)).astype(index.leaves.dtype)
     number = min(number, len(index.leaves))
     return [_describe(index, row, number, locale) for row in leaves]
 

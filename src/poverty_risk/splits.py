@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 from poverty_risk.exceptions import DeclarationError, Fault, FeatureError
 from poverty_risk.windows import Horizon, label_known_by, parse_as_of_dates, parse_days
 
-__all__ = ["TemporalSplit", "later_holdout", "split_periods"]
+__all__ = ["TemporalSplit", "describe_periods", "later_holdout", "split_periods"]
 
 
 @dataclass(frozen=True)
@@ -310,6 +310,19 @@ def _no_holdout(dates: pd.DatetimeIndex, span: Horizon | None, lag: int) -> Faul
         f"an earlier and a later as-of date{apart}",
         "Add earlier as-of dates, or train without embargo, stopping and calibration.",
     )
+
+
+def describe_periods(
+    index: pd.Index, target: np.ndarray, periods: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """Points, positives, first and last date of each period (masks), and the base rate of all."""
+    described: dict[str, Any] = {}
+    for name, mask in periods.items():
+        described[name] = {"points": int(mask.sum()), "positives": int(target[mask].sum())}
+        if "as_of_date" in index.names:
+            dates = index.get_level_values("as_of_date")[mask]
+            described[name] |= {"first": str(dates.min().date()), "last": str(dates.max().date())}
+    return described | {"base_rate": float(target.mean())}
 
 
 def _dates_of(points: pd.DataFrame | pd.Series | pd.Index) -> pd.DatetimeIndex:

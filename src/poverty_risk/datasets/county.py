@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,8 +44,10 @@ class SimulatedCounty:
         The recorded history, as of its end.
     truth
         What truly happened, one row per household, month and outcome: ``household_id``,
-        ``event_date`` (first day of the month), ``outcome`` (``identified``, ``below_line``: true
-        income of the account year under the line, ``guarantee_failed``: a guarantee began to fail).
+        ``event_date`` (first day of the month), ``outcome``. Two are welfare events, whoever saw
+        them: ``below_line``, true income of the account year under the line, and
+        ``guarantee_failed``, a guarantee began to fail. ``identified`` is a decision, taken only
+        where somebody looked.
     line
         Monitoring line by year, yuan per person and year.
     n_households, start, end, seed
@@ -110,8 +112,8 @@ class SimulatedCounty:
         same expectation with a much smaller error. Other outcomes are counted.
 
         One more future, drawn from those of all households, enters each mean and its error. Risks
-        are therefore moved towards the county's mean by at most one part in ``replicates + 1``, and
-        none is 0. On a scale of log-odds the noise of small risks still shows: a calibration slope
+        are therefore moved towards the county's mean by one part in ``replicates + 1``, and none is
+        0 but those of households that have left the county. On a scale of log-odds the noise of small risks still shows: a calibration slope
         against few replicates lies below 1, and tends to 1 with more of them.
 
         Examples
@@ -127,18 +129,20 @@ class SimulatedCounty:
         rows, months = self._locate(points)
         risk, error = np.zeros(len(points)), np.zeros(len(points))
         wanted = np.unique(months)
-        with track("true risk", len(wanted)) as advance:
+        with track("true risk", len(wanted) * replicates) as advance:
             for state in self._states_before(wanted):
-                month = state.month + 1
-                streams = [
-                    np.random.default_rng([self.seed, FUTURES, month, replicate])
-                    for replicate in range(replicates)
-                ]
+                here = months == state.month + 1
+                streams = self._streams(state.month + 1, replicates, advance)
                 found, errors = simulate_risk(state, streams, length, outcome)
-                here = months == month
                 risk[here], error[here] = found[rows[here]], errors[rows[here]]
-                advance(1)
         return pd.DataFrame({"true_risk": risk, "standard_error": error}, index=points.index)
+
+    def _streams(
+        self, month: int, replicates: int, advance: Callable[[int], None]
+    ) -> Iterator[np.random.Generator]:
+        for replicate in range(replicates):
+            yield np.random.default_rng([self.seed, FUTURES, month, replicate])
+            advance(1)
 
     def _locate(self, points: pd.DataFrame) -> tuple[Array, Array]:
         """Position of each point's household, and month of its date."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,7 +84,7 @@ def live_on(state: State, rng: np.random.Generator, months: int, outcome: str) -
 
 
 def simulate_risk(
-    state: State, streams: list[np.random.Generator], months: int, outcome: str
+    state: State, streams: Iterable[np.random.Generator], months: int, outcome: str
 ) -> tuple[Array, Array]:
     """Mean of simulated futures and its standard error, for each household.
 
@@ -93,13 +94,14 @@ def simulate_risk(
     a risk below one in as many as were simulated would mostly come out as 0 with an error of 0,
     as if that misfortune could not happen.
     """
-    size = len(state.first)
+    size, count = len(state.first), 0
     total, squares = np.zeros(size), np.zeros(size)
     for rng in streams:
         chance = live_on(state.copy(), rng, months, outcome)
         total += chance
         squares += chance**2
-    count, there = len(streams), state.households["active"]
+        count += 1
+    there = state.households["active"]
     if not there.any():
         return np.zeros(size), np.zeros(size)
     common = total[there].mean() / count

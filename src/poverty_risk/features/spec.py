@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from poverty_risk.declarations import Declared, parse_declaration, read_yaml
 from poverty_risk.exceptions import DeclarationError, Fault
 from poverty_risk.expressions import find_names
+from poverty_risk.features.words import FeatureWords
 from poverty_risk.schema import Schema
 from poverty_risk.windows import Lookback
 
@@ -46,48 +47,6 @@ ZERO_WHEN_EMPTY = frozenset({"sum", "count", "nunique", "exists"})
 WITHOUT_VALUE = frozenset({"count", "exists", "days_since_last"})
 TREATMENT_LAG_DAYS = 90
 """Help given within this time may be the consequence of the outcome itself (domain notes, section 4)."""
-
-
-class FeatureWords(Declared):
-    """What a feature is called and how it is told, in one language.
-
-    Parameters
-    ----------
-    label
-        Short noun phrase.
-    raises, lowers
-        Sentence for when its contribution raises or lowers the assessed risk; may hold ``{value}``.
-        What the value is compared with is added behind it (see `compare`).
-    either
-        One sentence for both directions, where the value alone says it.
-    raises_true, raises_false, lowers_true, lowers_false, either_true, either_false
-        The same for a flag, by its value. A ``_false`` sentence also tells a number that is zero or
-        less (unless its unit goes through zero), and a missing number that nobody needs to ask for.
-    ask
-        What to ask for when the value is missing.
-    """
-
-    label: str
-    raises: str | None = None
-    lowers: str | None = None
-    either: str | None = None
-    raises_true: str | None = None
-    raises_false: str | None = None
-    lowers_true: str | None = None
-    lowers_false: str | None = None
-    either_true: str | None = None
-    either_false: str | None = None
-    ask: str | None = None
-
-    def sentence(self, *, raises: bool, flag: bool | None) -> str | None:
-        """The sentence for a direction and, for a flag, its value; None when there is none."""
-        direction = "raises" if raises else "lowers"
-        by_value = "" if flag is None else f"_{str(flag).lower()}"
-        for name in (f"{direction}{by_value}", f"either{by_value}", direction, "either"):
-            text: str | None = getattr(self, name)
-            if text is not None:
-                return text
-        return None
 
 
 class FeatureSpec(Declared):
@@ -326,7 +285,8 @@ class Catalog:
         spec = self[name]
         if spec.table is not None:
             return (spec.table,)
-        parts = [part for part in self.names if part in find_names(str(spec.formula))]
+        used = find_names(str(spec.formula))
+        parts = [part for part in self.names if part in used]
         return tuple(dict.fromkeys(table for part in parts for table in self.tables_of(part)))
 
     @property

@@ -228,12 +228,13 @@ class _CardWriter:
         if change is None:
             return ()
         before, after = float(change.before.iloc[at]), float(change.after.iloc[at])
-        if round(before, 3) == round(after, 3):
+        shown = [format_value(risk, "share", self.locale) for risk in (before, after)]
+        if shown[0] == shown[1]:
             return (str(self.texts["unchanged"]),)
         told = [
             str(self.texts["moved"]).format(
-                before=format_value(before, "share", self.locale),
-                after=format_value(after, "share", self.locale),
+                before=shown[0],
+                after=shown[1],
                 previous=format_value(str(self.round.previous)[:10], "date", self.locale),
             )
         ]

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from poverty_risk.report.health import tells_of_health
+
 __all__ = [
     "ROLES",
     "AccountFact",
@@ -283,10 +285,30 @@ def scope_to_role(
 
 
 def _without_health(card: CardFacts, hidden_text: str) -> CardFacts:
+    """A card without anything that may tell of somebody's health, in all its parts."""
+
+    def keep(texts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(text for text in texts if not tells_of_health(text))
+
     def hide(reasons: tuple[ReasonFact, ...]) -> tuple[ReasonFact, ...]:
         return tuple(
-            dataclasses.replace(reason, text=hidden_text, source="") if reason.is_health else reason
+            dataclasses.replace(reason, text=hidden_text, source="", risk_type="")
+            if reason.is_health
+            else reason
             for reason in reasons
         )
 
-    return dataclasses.replace(card, reasons=hide(card.reasons), lowering=hide(card.lowering))
+    return dataclasses.replace(
+        card,
+        reasons=hide(card.reasons),
+        lowering=hide(card.lowering),
+        themes=tuple(theme for theme in card.themes if not theme.is_health),
+        rules=keep(card.rules),
+        checks=keep(card.checks),
+        data_gaps=keep(card.data_gaps),
+        changes=keep(card.changes),
+        alternatives=keep(card.alternatives),
+        risk_types=keep(card.risk_types),
+        similar="" if tells_of_health(card.similar) else card.similar,
+        options=tuple(o for o in card.options if not tells_of_health(f"{o.risk_type}{o.text}")),
+    )

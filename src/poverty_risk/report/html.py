@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
 import itertools
-import math
-import os
-import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
-from poverty_risk.exceptions import Fault, PovertyRiskError
 from poverty_risk.report.charts import (
     IncomeDrawing,
     ThemeBars,
@@ -26,19 +19,15 @@ from poverty_risk.report.charts import (
     draw_income,
     draw_themes,
 )
+from poverty_risk.report.documents import read_source, render_template, write_document
 from poverty_risk.report.facts import CardFacts, RunFacts, VisitFacts
+from poverty_risk.report.price_rows import write_prices
 from poverty_risk.wording import format_date, format_value, load_locale
 
 __all__ = ["render_card", "render_page", "write_page"]
 
 HEALTH_TYPES = ("illness", "disability")
 """Risk types that tell of somebody's health: lists offer them as one, so that neither can be told."""
-
-MOST_PRICES = 8
-"""Prices shown at once; the others stand behind a click."""
-
-SMALLEST_PRICE = 0.05
-"""Prices that would be written as 0.0 are counted as none."""
 
 
 def render_page(facts: VisitFacts) -> str:
@@ -85,7 +74,7 @@ def render_page(facts: VisitFacts) -> str:
         "way_bars": draw_bars(ways, layout.number, page["ways"], first="visit_list"),
         "tier_bars": draw_bars(facts.run.by_tier, layout.count, words["tiers"]),
         "place_bars": draw_bars(_count_places(facts), layout.count),
-        "prices": _prices(facts.run, layout),
+        "prices": write_prices(facts.run.quota_prices, page, layout.show),
         "data": {
             "rows": [_row(card, layout) for card in facts.cards],
             "tiers": list(words["tiers"]),
@@ -117,7 +106,8 @@ def render_card(card: CardFacts, run: RunFacts) -> str:
     --------
     >>> import dataclasses
     >>> import pandas as pd
-    >>> from poverty_risk.report.facts import CardFacts, RunFacts
+    >>> from poverty_risk.report.documents import read_source, render_template, write_document
+    from poverty_risk.report.facts import CardFacts, RunFacts
     >>> run = RunFacts(
     ...     locale="en", as_of_date=pd.Timestamp("2024-01-01"), horizon_text="12 months",
     ...     outcome="any", model_id="m1", run_id="", snapshot="s1", scored=0, not_scored={},
@@ -166,27 +156,7 @@ def write_page(facts: VisitFacts, path: str | Path) -> Path:
     ...     write_page(VisitFacts(run, ()), f"{folder}/page.html").name
     'page.html'
     """
-    path, text = Path(path), render_page(facts)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(text, path)
-    except OSError as error:
-        raise PovertyRiskError(
-            Fault(f"page '{path}'", str(error.strerror), "a file to write", "Check the path.")
-        ) from None
-    return path
-
-
-def _write_whole(text: str, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    # It tells of households: readable by its owner alone until the office passes it on.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return write_document(render_page(facts), path, "page", private=True)
 
 
 class _Layout:
@@ -237,7 +207,7 @@ class _Layout:
         context: Mapping[str, object],
     ) -> str:
         """Fill a template."""
-        sources = {name: _read_source(f"{name}.js") for name in scripts}
+        sources = {name: read_source(f"{name}.js") for name in scripts}
         hashes = " ".join(_hash_of(source) for source in sources.values())
         functions: dict[str, Callable[..., object]] = {
             "show": self.show,
@@ -246,21 +216,20 @@ class _Layout:
             "theme_bars": self.theme_bars,
             "income_drawing": self.income_drawing,
         }
-        return (
-            _make_environment()
-            .get_template(template)
-            .render(
-                run=self.run,
-                words=self.words,
-                page=self.page,
-                style=Markup("\n").join(_read_source(name) for name in styles),
-                scripts=sources,
+        return render_template(
+            template,
+            {
+                "run": self.run,
+                "words": self.words,
+                "page": self.page,
+                "style": Markup("\n").join(read_source(name) for name in styles),
+                "scripts": sources,
                 # Styles may stand in the guide; they cannot fetch anything either.
-                policy=f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
+                "policy": f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
                 "img-src data:; base-uri 'none'; form-action 'none'",
                 **functions,
                 **context,
-            )
+            },
         )
 
     def theme_bars(self, card: CardFacts) -> ThemeBars:
@@ -270,28 +239,6 @@ class _Layout:
     def income_drawing(self, card: CardFacts) -> IncomeDrawing:
         """Income history of a card, whole yuan."""
         return draw_income(card.accounts, self.amount)
-
-
-@functools.cache
-def _make_environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("poverty_risk.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
-    return environment
-
-
-def _read_source(name: str) -> Markup:
-    """A style or script of our own, not data: it stands in the document as it is."""
-    environment = _make_environment()
-    assert environment.loader is not None
-    source = environment.loader.get_source(environment, name)[0]
-    # Browsers read line ends as one character before they compare a script with its hash.
-    return Markup(source.replace("\r\n", "\n"))  # noqa: S704
 
 
 def _hash_of(source: str) -> str:
@@ -344,61 +291,3 @@ def _row(card: CardFacts, layout: _Layout) -> dict[str, object]:
         "kinds": layout.kinds_of(card),
         "searched": " ".join(searched),
     }
-
-
-@dataclass(frozen=True)
-class _Price:
-    name: str
-    bound: str
-    price: str
-    rule_hits: str
-
-
-@dataclass(frozen=True)
-class _Prices:
-    shown: tuple[_Price, ...]
-    more: tuple[_Price, ...]
-    free: int
-
-
-def _prices(run: RunFacts, layout: _Layout) -> _Prices:
-    """Prices of the arrangements, the dearest first; those that cost nothing are counted."""
-    dear = [row for row in run.quota_prices if _costs(row)]
-    written = tuple(_write_price(row, layout) for row in dear)
-    free = len(run.quota_prices) - len(dear)
-    return _Prices(written[:MOST_PRICES], written[MOST_PRICES:], free)
-
-
-def _costs(row: Mapping[str, Any]) -> bool:
-    return any(abs(float(row[name])) >= SMALLEST_PRICE for name in ("price", "rule_hits"))
-
-
-def _write_price(row: Mapping[str, Any], layout: _Layout) -> _Price:
-    texts = layout.page["prices"]
-    constraint, level = str(row["constraint"]), str(row["level"])
-    name = str(texts["names"].get(constraint, constraint))
-    where = str(texts["levels"].get(level, level))
-    if _is_missing(row["group"]):
-        of_all = level != "county"
-        where = texts["everywhere"].format(level=where) if of_all else ""
-    else:
-        where = str(row["group"])
-    return _Price(
-        name=f"{name}{layout.page['colon']}{where}" if where else name,
-        bound=_write_bound(constraint, row["bound"], layout),
-        price=layout.show(row["price"], "number"),
-        rule_hits=layout.show(row["rule_hits"], "number"),
-    )
-
-
-def _write_bound(constraint: str, bound: Any, layout: _Layout) -> str:
-    if _is_missing(bound):
-        return str(layout.page["no_value"])
-    if constraint == "random_share":
-        return layout.show(bound, "share")
-    unit = {"cool_down": "days"}.get(constraint, "number")
-    return layout.show(bound, unit)
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))

@@ -13,8 +13,17 @@ from poverty_risk.workflows.training import (
     read_tables,
     train_task,
 )
+from poverty_risk.workflows.visits import (
+    ScoredRound,
+    keep_similar,
+    plan_round,
+    tell_round,
+    write_cards,
+    write_round,
+)
 
 __all__ = [
+    "ScoredRound",
     "TaskResult",
     "TrainingData",
     "build_training_data",
@@ -22,10 +31,15 @@ __all__ = [
     "choose_tasks",
     "evaluate_model",
     "explain_households",
+    "keep_similar",
     "latest_date",
     "load_features",
     "log_result",
+    "plan_round",
     "read_tables",
     "score_latest",
+    "tell_round",
     "train_task",
+    "write_cards",
+    "write_round",
 ]

@@ -314,11 +314,19 @@ def check_for_leakage(config: Config, tables: HistoryTables) -> LeakageReport:
 
 
 def log_result(config: Config, tables: HistoryTables, result: TaskResult) -> LoggedTraining:
-    """Log a trained task to MLflow and register its model."""
+    """Log a trained task to MLflow, with its metrics of both periods, and register its model."""
+    data = result.data
+    learned = data.train_labels[data.scored.to_numpy()]
+    train = evaluate_risk(
+        learned,
+        {"model": result.model.risk(data.train.loc[learned.index])},
+        budgets=config.evaluation.budgets,
+        replicates=0,
+    )
     record = record_training(
         result.model,
         result.folder,
-        result.evaluation,
+        {"test": result.evaluation, "train": train},
         tables=tables,
         config=json.loads(config.model_dump_json()),
         sample=result.data.test,

@@ -66,7 +66,11 @@
     update();
   });
   tools.addEventListener("submit", (event) => event.preventDefault());
-  tools.addEventListener("reset", () => setTimeout(() => { sorting = { key: "order", down: false }; update(); }));
+  find("clear").addEventListener("click", () => {
+    tools.reset();
+    sorting = { key: "order", down: false };
+    update();
+  });
   for (const head of document.querySelectorAll("th[data-sort] button")) {
     head.addEventListener("click", () => {
       const key = head.parentNode.dataset.sort;
@@ -89,7 +93,11 @@
     find("position").textContent = fill(data.words.position, { at: at + 1, of: shown.length });
     find("previous").disabled = at <= 0;
     find("next").disabled = at < 0 || at >= shown.length - 1;
-    if (!dialog.open) dialog.showModal();
+    if (!dialog.open) {
+      // What had the focus gets it back when the dialog closes; a click on a row gives it to no link.
+      row.element.querySelector("a").focus();
+      dialog.showModal();
+    }
     dialog.scrollTop = 0;
     holder.focus({ preventScroll: true });
   }

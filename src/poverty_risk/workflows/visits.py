@@ -1,0 +1,234 @@
+"""A visit round: from the latest scores to workbook, page and cards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from poverty_risk.alternatives import find_alternatives
+from poverty_risk.baselines import OfficeRules
+from poverty_risk.cohort import find_groups
+from poverty_risk.config import Config
+from poverty_risk.features import build_features
+from poverty_risk.model import RiskModel
+from poverty_risk.predict import load_model, predict_risk
+from poverty_risk.privacy import hash_id, read_or_make_key
+from poverty_risk.report.documents import write_document
+from poverty_risk.report.dossier import Round, build_visit_facts
+from poverty_risk.report.facts import VisitFacts
+from poverty_risk.report.html import render_card, write_page
+from poverty_risk.report.xlsx import write_workbook
+from poverty_risk.similar import SimilarIndex, build_similar_index, find_similar
+from poverty_risk.tables import HistoryTables
+from poverty_risk.visits import VisitList, build_visit_list
+from poverty_risk.workflows.scoring import latest_date
+from poverty_risk.workflows.training import TaskResult
+
+__all__ = [
+    "ScoredRound",
+    "keep_similar",
+    "plan_round",
+    "tell_round",
+    "write_cards",
+    "write_round",
+]
+
+logger = logging.getLogger(__name__)
+
+OFFICE_ONLY = "office_only"
+"""Folder of what stays in the office: the key, the lookup of pseudonyms, the similar households."""
+
+
+@dataclass(frozen=True)
+class ScoredRound:
+    """A scored county with its visit list.
+
+    Parameters
+    ----------
+    round
+        Scores, features and visit list.
+    key
+        The office's secret.
+    similar
+        Earlier households to compare with; None where training kept none.
+    """
+
+    round: Round
+    key: bytes
+    similar: SimilarIndex | None
+
+
+def keep_similar(config: Config, result: TaskResult) -> Path:
+    """Keep the training households, without ids, for "what became of similar ones"."""
+    data, scored = result.data, result.data.scored.to_numpy()
+    index = build_similar_index(
+        result.model, data.train[scored], data.train_labels[scored], seed=config.seed
+    )
+    return index.write(config.output / OFFICE_ONLY / "similar.npz")
+
+
+def plan_round(
+    config: Config,
+    tables: HistoryTables,
+    model: RiskModel | str | Path,
+    households: Iterable[str] | None = None,
+) -> ScoredRound:
+    """Score every household at the config's date and choose whom to visit.
+
+    With `households` given, the list holds just those of them that can be visited.
+    """
+    loaded, as_of = load_model(model), latest_date(config, tables)
+    answer = predict_risk(tables, as_of_date=as_of, model=loaded, explain=False)
+    scored = answer.index[answer["status"] == "ok"]
+    points = pd.DataFrame(
+        index=pd.MultiIndex.from_product([scored, [as_of]], names=["household_id", "as_of_date"])
+    )
+    features = build_features(tables, points, loaded.catalog)
+    path = config.baselines.rules
+    rules = OfficeRules.load(None if path in (None, "shipped") else path)
+    key = read_or_make_key(config.output / OFFICE_ONLY / "pseudonym.key")
+    candidates = _find_candidates(config, tables, answer, features, rules)
+    visit_list = _choose(config, candidates, as_of, key, households)
+    settings = config.visits
+    previous = settings.previous_date(as_of)
+    similar = config.output / OFFICE_ONLY / "similar.npz"
+    return ScoredRound(
+        Round(tables, loaded, features, answer, visit_list, rules, previous),
+        key,
+        _read_similar(similar, loaded),
+    )
+
+
+def _read_similar(path: Path, model: RiskModel) -> SimilarIndex | None:
+    """The index of this very model, or none: training of another one may have replaced it."""
+    if not path.is_file():
+        return None
+    index = SimilarIndex.read(path)
+    if index.model_id == getattr(model, "model_id_", None):
+        return index
+    logger.warning("No similar households: '%s' belongs to another model.", path.name)
+    return None
+
+
+def _find_candidates(
+    config: Config,
+    tables: HistoryTables,
+    answer: pd.DataFrame,
+    features: pd.DataFrame,
+    rules: OfficeRules,
+) -> pd.DataFrame:
+    settings, as_of = config.visits, answer["as_of_date"].iloc[0]
+    candidates = answer.loc[features.index.get_level_values("household_id"), ["risk", "tier"]]
+    by_household = features.droplevel("as_of_date")
+    hits = rules.hits(features).droplevel("as_of_date")
+    codes = hits.columns.to_numpy()
+    named = settings.visit_feature
+    days = None if named is None else by_household[named]
+    named_hits = pd.Series([list(codes[row]) for row in hits.to_numpy()], index=hits.index)
+    candidates = candidates.assign(
+        severity=rules.severity(features).droplevel("as_of_date"), rule_codes=named_hits
+    )
+    if days is not None:
+        candidates["last_visit"] = as_of - pd.to_timedelta(days, unit="D")
+    groups = find_groups(tables, pd.MultiIndex.from_frame(features.index.to_frame(index=False)))
+    return candidates.join(groups.droplevel("as_of_date"))
+
+
+def _choose(
+    config: Config,
+    candidates: pd.DataFrame,
+    as_of: pd.Timestamp,
+    key: bytes,
+    households: Iterable[str] | None,
+) -> VisitList:
+    settings = config.visits
+    if households is not None:
+        asked = candidates[candidates.index.isin([str(household) for household in households])]
+        return build_visit_list(
+            asked,
+            capacity=max(len(asked), 1),
+            as_of_date=as_of,
+            random_share=0.0,
+            first=settings.first,
+            tiers=settings.deadlines,
+            seed=config.seed,
+            key=key,
+        )
+    return build_visit_list(
+        candidates,
+        capacity=settings.capacity_for(len(candidates)),
+        as_of_date=as_of,
+        minimum=settings.minimum,
+        cool_down=settings.cool_down,
+        random_share=settings.random_share,
+        reserve=settings.reserve,
+        first=settings.first,
+        tiers=settings.deadlines,
+        seed=config.seed,
+        key=key,
+    )
+
+
+def tell_round(planned: ScoredRound, locale: str) -> VisitFacts:
+    """Put a planned round into words: one card per household of the list and of the reserve."""
+    round_ = planned.round
+    listed = pd.concat([round_.visit_list.visits, round_.visit_list.reserve]).index
+    ids = round_.features.index.get_level_values("household_id")
+    features = round_.features[ids.isin(listed)]
+    told = [str(household) for household in features.index.get_level_values("household_id")]
+    alternatives = find_alternatives(round_.model, features, locale=locale)
+    similar: Mapping[str, str] = {}
+    if planned.similar is not None:
+        found = find_similar(round_.model, features, planned.similar, locale=locale)
+        similar = {h: item.text for h, item in zip(told, found, strict=True)}
+    sentences = {
+        household: [item.text for item in items]
+        for household, items in zip(told, alternatives, strict=True)
+    }
+    return build_visit_facts(
+        Round(**{**vars(round_), "alternatives": sentences, "similar": similar}),
+        planned.key,
+        locale,
+    )
+
+
+def write_round(config: Config, planned: ScoredRound, facts: VisitFacts) -> dict[str, Path]:
+    """Write workbook and page, and the office's own lookup of pseudonyms."""
+    folder, locale = config.output / "visits", facts.run.locale
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        "workbook": write_workbook(facts, folder / f"visits_{locale}.xlsx", planned.key),
+        "page": write_page(facts, folder / f"visits_{locale}.html"),
+        "lookup": _write_lookup(config.output / OFFICE_ONLY, planned),
+    }
+
+
+def write_cards(config: Config, facts: VisitFacts) -> list[Path]:
+    """Write each card of a round as a page of its own."""
+    folder = config.output / "cards"
+    return [
+        write_document(
+            render_card(card, facts.run),
+            folder / f"{card.pseudonym}_{facts.run.locale}.html",
+            "card",
+        )
+        for card in facts.cards
+    ]
+
+
+def _write_lookup(folder: Path, planned: ScoredRound) -> Path:
+    """Which pseudonym is which household: readable by its owner alone."""
+    households = planned.round.answer.index
+    rows: dict[str, Any] = {
+        "pseudonym": [hash_id(str(household), planned.key) for household in households],
+        "household_id": households,
+    }
+    path = folder / "households.csv"
+    path.touch(mode=0o600)
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path

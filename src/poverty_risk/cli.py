@@ -87,15 +87,23 @@ def demo(config_path: Path, output: Path | None) -> None:
     result = workflows.train_task(config, tables, name, county)
     _show_result(result)
     workflows.keep_similar(config, result)
+    reports = workflows.write_reports(config, result)
     logged = workflows.log_result(config, tables, result) if config.tracking.enabled else None
     scored = workflows.score_latest(config, tables, result.folder)
     _show_scored(scored)
     _make_round(config, tables, result.folder, config.scoring.locale)
+    click.echo(f"model report            {reports[f'report_{config.scoring.locale}']}")
+    click.echo(f"officers' guide         {reports[f'guide_{config.scoring.locale}']}")
     click.echo(f"model folder            {result.folder}")
     click.echo(f"evaluation tables       {config.output / 'evaluation' / name}")
     if logged is not None:
-        click.echo(f"registered in MLflow    {logged.model_uri}  ({logged.tracking_uri})")
+        _show_logged(logged)
     click.echo(f"done in {time.monotonic() - started:.0f} s")
+
+
+def _show_logged(logged: Any) -> None:
+    store = str(logged.tracking_uri).replace(f"{Path.cwd()}/", "")
+    click.echo(f"registered in MLflow    {logged.model_uri}  ({store})")
 
 
 def _show_result(result: Any) -> None:
@@ -190,11 +198,13 @@ def train(
         _show_result(result)
         click.echo(f"\nmodel folder            {result.folder}")
         click.echo(f"evaluation tables       {config.output / 'evaluation' / name}")
+        reports = workflows.write_reports(config, result)
+        click.echo(f"model report            {reports[f'report_{config.scoring.locale}']}")
         if number == 0:
             workflows.keep_similar(config, result)
         if config.tracking.enabled and number == 0:
             logged = workflows.log_result(config, tables, result)
-            click.echo(f"registered in MLflow    {logged.model_uri}  ({logged.tracking_uri})")
+            _show_logged(logged)
 
 
 @cli.command()
@@ -309,6 +319,50 @@ def card(
     planned = workflows.plan_round(config, tables, model, households)
     for path in workflows.write_cards(config, workflows.tell_round(planned, locale)):
         click.echo(f"card                    {path}")
+
+
+@cli.command()
+@MODEL
+@click.option(
+    "--evaluation",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the evaluation tables that training wrote.",
+)
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="The HTML file.")
+@LOCALE
+def report(model: str, evaluation: Path, output: Path, locale: str) -> None:
+    """Write the model report of a training that is on disk."""
+    from poverty_risk import workflows  # noqa: PLC0415
+
+    path = workflows.write_report_from_disk(model, evaluation, output, locale)
+    click.echo(f"model report            {path}")
+
+
+@cli.command()
+@CONFIG
+@OUTPUT
+@click.option("--imported-on", help="Day of the import; by default today.")
+@click.argument("workbook", type=click.Path(path_type=Path))
+def feedback(
+    config_path: Path, output: Path | None, imported_on: str | None, workbook: Path
+) -> None:
+    """Read a filled visit workbook back; write what has to be corrected."""
+    import pandas as pd  # noqa: PLC0415
+
+    from poverty_risk import workflows  # noqa: PLC0415
+
+    config = _load(config_path, None, output)
+    day = pd.Timestamp(imported_on) if imported_on else pd.Timestamp.today().normalize()
+    found, paths = workflows.import_feedback(config, workbook, day)
+    click.echo(
+        f"{len(found.visits):,} visits on record, {found.not_visited:,} rows not visited yet, "
+        f"{len(found.errors):,} faults"
+    )
+    for note in found.notes:
+        click.echo(note)
+    for name, path in paths.items():
+        click.echo(f"{name:<23} {path}")
 
 
 @cli.command()

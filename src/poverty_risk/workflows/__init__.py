@@ -1,5 +1,10 @@
 """The steps of a run, from a config to files: what the command line and the notebooks call."""
 
+from poverty_risk.workflows.reports import (
+    import_feedback,
+    write_report_from_disk,
+    write_reports,
+)
 from poverty_risk.workflows.scoring import explain_households, latest_date, score_latest
 from poverty_risk.workflows.training import (
     TaskResult,
@@ -31,6 +36,7 @@ __all__ = [
     "choose_tasks",
     "evaluate_model",
     "explain_households",
+    "import_feedback",
     "keep_similar",
     "latest_date",
     "load_features",
@@ -41,5 +47,7 @@ __all__ = [
     "tell_round",
     "train_task",
     "write_cards",
+    "write_report_from_disk",
+    "write_reports",
     "write_round",
 ]

@@ -1,0 +1,118 @@
+"""The report of a training, and what comes back from the visits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from poverty_risk.config import Config
+from poverty_risk.evaluation import compute_group_metrics
+from poverty_risk.explain import explain_risk
+from poverty_risk.predict import load_model
+from poverty_risk.privacy import read_or_make_key
+from poverty_risk.report.feedback import (
+    Feedback,
+    merge_feedback,
+    read_feedback,
+    write_feedback_errors,
+)
+from poverty_risk.report.guide import write_guide
+from poverty_risk.report.model_report import (
+    read_evaluation,
+    read_training,
+    write_model_report,
+)
+from poverty_risk.workflows.training import TaskResult
+from poverty_risk.workflows.visits import OFFICE_ONLY
+
+__all__ = ["import_feedback", "write_report_from_disk", "write_reports"]
+
+MOST_EXPLAINED = 1000
+"""Test points whose contributions the importance of themes is averaged over."""
+
+
+def write_reports(config: Config, result: TaskResult) -> dict[str, Path]:
+    """Write the model report of a task, and the officers' guide, in both languages."""
+    data, test = result.data, result.data.test
+    dates = test.index.get_level_values("as_of_date")
+    known = read_training(result.folder) | {
+        "source": config.history.source,
+        "censored": dict(data.censored),
+        "test_first": str(dates.min().date()),
+        "test_last": str(dates.max().date()),
+        "config": config.model_dump_json(indent=1),
+        "command": "poverty-risk train",
+    }
+    groups = {
+        column: compute_group_metrics(
+            data.test_labels, result.risks["model"], data.test_points[column]
+        )
+        for column in ("township_id",)
+        if column in data.test_points
+    }
+    chosen = np.random.default_rng(config.seed).permutation(len(test))[:MOST_EXPLAINED]
+    explanation = explain_risk(result.model, test.iloc[np.sort(chosen)])
+    folder, written = config.output / "reports", {}
+    for locale in ("zh", "en"):
+        written[f"report_{locale}"] = write_model_report(
+            result.model,
+            result.evaluation,
+            folder / f"{result.name}_{locale}.html",
+            locale=locale,
+            training=known,
+            groups=groups,
+            explanation=explanation,
+        )
+        written[f"guide_{locale}"] = write_guide(folder / f"guide_{locale}.html", locale)
+    return written
+
+
+def write_report_from_disk(
+    model: str | Path, evaluation: str | Path, path: str | Path, locale: str
+) -> Path:
+    """Write the model report from a model folder and the evaluation tables of its training."""
+    loaded = load_model(model)
+    return write_model_report(
+        loaded,
+        read_evaluation(Path(evaluation)),
+        path,
+        locale=locale,
+        training=read_training(Path(model)) if Path(model).is_dir() else {},
+    )
+
+
+def import_feedback(
+    config: Config, workbook: str | Path, imported_on: pd.Timestamp
+) -> tuple[Feedback, dict[str, Path]]:
+    """Read a filled workbook back and add it to what was imported before.
+
+    Returns
+    -------
+    feedback : Feedback
+        All that is known now; its errors are those of this workbook.
+    paths : dict
+        ``outcomes`` and ``visits`` (history records), and ``errors`` where rows have to be corrected.
+    """
+    office = config.output / OFFICE_ONLY
+    lookup = pd.read_csv(office / "households.csv", dtype=str)
+    kept = office / "feedback.parquet"
+    before = None
+    if kept.is_file():
+        before = Feedback(outcomes=pd.read_parquet(kept), errors=pd.DataFrame())
+    key = read_or_make_key(office / "pseudonym.key")
+    found = read_feedback(workbook, lookup=lookup, imported_on=imported_on, key=key)
+    feedback = merge_feedback(before, found)
+    temporary = kept.with_name(f".{kept.name}.tmp")
+    feedback.outcomes.to_parquet(temporary)
+    temporary.chmod(0o600)
+    temporary.replace(kept)
+    visits = office / "visit.parquet"
+    feedback.visits.to_parquet(visits, index=False)
+    visits.chmod(0o600)
+    paths = {"outcomes": kept, "visits": visits}
+    if len(feedback.errors):
+        name = f"{Path(workbook).stem}_to_correct.xlsx"
+        paths["errors"] = write_feedback_errors(feedback, config.output / "visits" / name)
+    return feedback, paths

@@ -106,8 +106,7 @@ def render_card(card: CardFacts, run: RunFacts) -> str:
     --------
     >>> import dataclasses
     >>> import pandas as pd
-    >>> from poverty_risk.report.documents import read_source, render_template, write_document
-    from poverty_risk.report.facts import CardFacts, RunFacts
+    >>> from poverty_risk.report.facts import CardFacts, RunFacts
     >>> run = RunFacts(
     ...     locale="en", as_of_date=pd.Timestamp("2024-01-01"), horizon_text="12 months",
     ...     outcome="any", model_id="m1", run_id="", snapshot="s1", scored=0, not_scored={},

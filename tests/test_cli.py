@@ -1,6 +1,7 @@
 """The command line, from a simulated history in a folder to explained households."""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -134,3 +135,131 @@ def test_model_folder_holds_no_household(run):
     households = pd.read_parquet(run["history"] / "household.parquet")["household_id"].unique()
     assert not [household for household in households if household in manifest]
     assert json.loads(manifest)["format"] >= 1
+
+
+@pytest.fixture(scope="module")
+def visited(run):
+    result = CliRunner().invoke(
+        cli, ["visits", "--config", run["config"], "--model", run["model"], "--locale", "en"]
+    )
+    assert result.exit_code == 0, result.output
+    return {**run, "visits": result.output, "out": run["folder"] / "out"}
+
+
+def test_visits_writes_workbook_page_and_lookup(visited):
+    assert "expected returns reached" in visited["visits"]
+    page = (visited["out"] / "visits" / "visits_en.html").read_text(encoding="utf-8")
+    lookup = visited["out"] / "office_only" / "households.csv"
+    assert lookup.stat().st_mode & 0o077 == 0
+    assert "of the 50 most similar earlier households" in page
+    assert not set(pd.read_csv(lookup)["household_id"]) & set(re.findall(r"H\d{7}", page))
+
+
+def test_a_village_sees_its_own_and_no_health_detail(visited):
+    from poverty_risk.report.health import tells_of_health
+
+    listed = pd.read_excel(
+        visited["out"] / "visits" / "visits_en.xlsx", sheet_name=None, header=None
+    )
+    cells = [str(cell) for sheet in listed.values() for cell in sheet.to_numpy().ravel()]
+    village = next(cell for cell in cells if re.fullmatch(r"V\d{4}", cell))
+    result = CliRunner().invoke(
+        cli,
+        [
+            "visits",
+            "--config",
+            visited["config"],
+            "--model",
+            visited["model"],
+            "--locale",
+            "en",
+            "--role",
+            "village",
+            "--place",
+            village,
+        ],
+    )
+    assert result.exit_code == 0, result.output
+    page = (visited["out"] / "visits" / f"visits_{village}_en.html").read_text(encoding="utf-8")
+    assert set(re.findall(r"\bV\d{4}\b", page)) == {village}
+    reasons = re.findall(r'<span class="theme">[^<]*</span>: ([^<]*)</p>', page)
+    told = [text for text in reasons if not text.startswith("about health:")]
+    assert reasons
+    assert [text for text in told if tells_of_health(text)] == []
+
+
+def test_card_of_one_household(visited):
+    household = pd.read_csv(visited["out"] / "office_only" / "households.csv")["household_id"][0]
+    result = CliRunner().invoke(
+        cli,
+        [
+            "card",
+            "--config",
+            visited["config"],
+            "--model",
+            visited["model"],
+            "--locale",
+            "en",
+            "--household",
+            household,
+        ],
+    )
+    assert result.exit_code == 0, result.output
+    (path,) = (visited["out"] / "cards").glob("*_en.html")
+    text = path.read_text(encoding="utf-8")
+    assert "Of 100" in text or "Of 1,000" in text or "of 1,000" in text
+    assert household not in text
+
+
+def test_report_from_disk(visited, tmp_path):
+    out = tmp_path / "report.html"
+    result = CliRunner().invoke(
+        cli,
+        [
+            "report",
+            "--model",
+            visited["model"],
+            "--output",
+            str(out),
+            "--locale",
+            "en",
+            "--evaluation",
+            str(visited["out"] / "evaluation" / "any_12mo"),
+        ],
+    )
+    assert result.exit_code == 0, result.output
+    assert "<html" in out.read_text(encoding="utf-8")
+
+
+def test_feedback_comes_back_once(visited, tmp_path):
+    import openpyxl
+
+    book = openpyxl.load_workbook(visited["out"] / "visits" / "visits_en.xlsx")
+    sheet = next(
+        s for s in book if any(c.value == "Visited on" for row in s.iter_rows() for c in row)
+    )
+    head = next(row for row in sheet.iter_rows() if any(c.value == "Visited on" for c in row))
+    at = {cell.value: cell.column for cell in head}
+    row = head[0].row + 1
+    sheet.cell(row, at["Visited on"]).value = "2025-01-20"
+    sheet.cell(row, at["Found true"]).value = "yes"
+    sheet.cell(row + 1, at["Visited on"]).value = "2025-01-21"  # no result: a fault
+    filled = tmp_path / "filled.xlsx"
+    book.save(filled)
+    command = [
+        "feedback",
+        "--config",
+        visited["config"],
+        "--imported-on",
+        "2025-02-01",
+        str(filled),
+    ]
+    first = CliRunner().invoke(cli, command)
+    assert first.exit_code == 0, first.output
+    assert first.output.startswith("1 visits on record")
+    assert "1 faults" in first.output
+    again = CliRunner().invoke(cli, command)
+    assert again.output.splitlines()[0] == first.output.splitlines()[0]
+    assert (visited["out"] / "visits" / "filled_to_correct.xlsx").is_file()
+    visits = pd.read_parquet(visited["out"] / "office_only" / "visit.parquet")
+    assert visits["event_date"].astype(str).tolist() == ["2025-01-20"]

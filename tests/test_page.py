@@ -602,3 +602,14 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Any) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(PovertyRiskError, match="expected a file to write"):
         write_page(make_facts("en", 1), tmp_path / "file" / "page.html")
+
+
+def test_an_unknown_role_or_place_is_named():
+    from poverty_risk.exceptions import DeclarationError
+    from poverty_risk.report.facts import scope_to_role
+
+    facts = make_facts("en")
+    with pytest.raises(DeclarationError, match="role 'mayor'"):
+        scope_to_role(facts, "mayor")
+    with pytest.raises(DeclarationError, match="place 'nowhere'"):
+        scope_to_role(facts, "village", "nowhere")

@@ -128,11 +128,12 @@ def _show_scored(scored: dict[str, Any]) -> None:
     click.echo(f"explained households    {scored['explained']}")
 
 
-def _make_round(config: Any, tables: Any, model: Any, locale: str) -> None:
+def _make_round(config: Any, tables: Any, model: Any, locale: str, **scope: str) -> None:
     from poverty_risk import workflows  # noqa: PLC0415
 
     planned = workflows.plan_round(config, tables, model)
-    paths = workflows.write_round(config, planned, workflows.tell_round(planned, locale))
+    facts = workflows.tell_round(planned, locale)
+    paths = workflows.write_round(config, planned, facts, **scope)
     listed = planned.round.visit_list
     click.echo(f"\n{len(listed.visits):,} visits, {len(listed.reserve):,} in reserve")
     _show("expected returns reached with as many visits", listed.summary)
@@ -278,6 +279,14 @@ def explain(
 @MODEL
 @click.option("--as-of", "as_of", help="As-of date; by default the day after the history.")
 @LOCALE
+@click.option(
+    "--role",
+    type=click.Choice(["county", "township", "village"]),
+    default="county",
+    show_default=True,
+    help="Who reads: a village sees no health detail.",
+)
+@click.option("--place", default="", help="The township or village of that role.")
 def visits(
     config_path: Path,
     folder: Path | None,
@@ -285,13 +294,15 @@ def visits(
     model: str,
     as_of: str | None,
     locale: str,
+    role: str,
+    place: str,
 ) -> None:
     """Choose whom to visit; write the workbook and the page with a card of each household."""
     from poverty_risk import workflows  # noqa: PLC0415
 
     config = _load(config_path, folder, output, **{"scoring.as_of_date": as_of})
     tables, _ = workflows.read_tables(config)
-    _make_round(config, tables, model, locale)
+    _make_round(config, tables, model, locale, role=role, place=place)
 
 
 @cli.command()

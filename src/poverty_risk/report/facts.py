@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from poverty_risk.exceptions import DeclarationError, Fault
 from poverty_risk.report.health import tells_of_health
 
 __all__ = [
@@ -270,7 +271,23 @@ def scope_to_role(
     -------
     VisitFacts
         The same facts, fewer.
+
+    Raises
+    ------
+    DeclarationError
+        No such role, or no household of the round in that place.
     """
+    places = {"county": ("",), "township": facts.townships, "village": facts.villages}
+    if place not in places.get(role, ()):
+        known = ", ".join(places.get(role, ())[:10]) or "no place, for the county"
+        raise DeclarationError(
+            Fault(
+                "role",
+                f"role '{role}' of place '{place}'",
+                f"one of {', '.join(ROLES)}, and a place on the list ({known})",
+                "Correct the role or the place.",
+            )
+        )
     cards = facts.cards
     if role != "county":
         cards = tuple(card for card in cards if getattr(card, role) == place)

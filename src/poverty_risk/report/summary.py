@@ -10,6 +10,7 @@ import pandas as pd
 from poverty_risk.evaluation import Evaluation
 from poverty_risk.privacy import hash_id, mask_id
 from poverty_risk.reasons import describe_risk
+from poverty_risk.report.health import tells_of_health
 from poverty_risk.wording import format_value, load_locale
 
 __all__ = ["build_comparison", "build_priority_table", "render_explained", "render_priority_csv"]
@@ -95,10 +96,21 @@ def build_priority_table(
     -------
     DataFrame
         rank, pseudonym, household (masked), township_id, village_id, tier, risk, reasons,
-        protective_factors, data_gaps; the lists as one text each.
+        protective_factors, data_gaps; the lists as one text each, without anything that tells of
+        somebody's health.
     """
     scored = answer[answer["status"] == "ok"]
-    join = load_locale(locale)["sentence_separator"]
+    words = load_locale(locale)
+    join = words["sentence_separator"]
+
+    def tell(texts: Iterable[str]) -> str:
+        """The texts of a list: what tells of somebody's health stands on the card only."""
+        kept = list(texts)
+        told = [text for text in kept if not tells_of_health(text)]
+        if len(told) < len(kept):
+            told.append(str(words["card_texts"]["health_on_card"]))
+        return str(join).join(told)
+
     place = groups.reindex(scored.index)
     table = pd.DataFrame(
         {
@@ -109,9 +121,9 @@ def build_priority_table(
             "village_id": place["village_id"],
             "tier": scored["tier"],
             "risk": scored["risk"].round(4),
-            "reasons": scored["reasons"].map(join.join),
-            "protective_factors": scored["protective_factors"].map(join.join),
-            "data_gaps": scored["data_gaps"].map(join.join),
+            "reasons": scored["reasons"].map(tell),
+            "protective_factors": scored["protective_factors"].map(tell),
+            "data_gaps": scored["data_gaps"].map(tell),
         },
         index=scored.index,
     )

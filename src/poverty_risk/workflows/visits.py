@@ -20,12 +20,13 @@ from poverty_risk.predict import load_model, predict_risk
 from poverty_risk.privacy import hash_id, read_or_make_key
 from poverty_risk.report.documents import write_document
 from poverty_risk.report.dossier import Round, build_visit_facts
-from poverty_risk.report.facts import VisitFacts
+from poverty_risk.report.facts import VisitFacts, scope_to_role
 from poverty_risk.report.html import render_card, write_page
 from poverty_risk.report.xlsx import write_workbook
 from poverty_risk.similar import SimilarIndex, build_similar_index, find_similar
 from poverty_risk.tables import HistoryTables
 from poverty_risk.visits import VisitList, build_visit_list
+from poverty_risk.wording import load_locale
 from poverty_risk.workflows.scoring import latest_date
 from poverty_risk.workflows.training import TaskResult
 
@@ -197,13 +198,23 @@ def tell_round(planned: ScoredRound, locale: str) -> VisitFacts:
     )
 
 
-def write_round(config: Config, planned: ScoredRound, facts: VisitFacts) -> dict[str, Path]:
-    """Write workbook and page, and the office's own lookup of pseudonyms."""
+def write_round(
+    config: Config,
+    planned: ScoredRound,
+    facts: VisitFacts,
+    *,
+    role: str = "county",
+    place: str = "",
+) -> dict[str, Path]:
+    """Write workbook and page as a role may see them, and the office's own lookup of pseudonyms."""
     folder, locale = config.output / "visits", facts.run.locale
     folder.mkdir(parents=True, exist_ok=True)
+    hidden = str(load_locale(locale)["card_texts"]["hidden"])
+    facts = scope_to_role(facts, role, place, hidden_text=hidden)
+    name = "_".join(part for part in ("visits", place, locale) if part)
     return {
-        "workbook": write_workbook(facts, folder / f"visits_{locale}.xlsx", planned.key),
-        "page": write_page(facts, folder / f"visits_{locale}.html"),
+        "workbook": write_workbook(facts, folder / f"{name}.xlsx", planned.key),
+        "page": write_page(facts, folder / f"{name}.html"),
         "lookup": _write_lookup(config.output / OFFICE_ONLY, planned),
     }
 

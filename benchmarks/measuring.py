@@ -58,6 +58,15 @@ def peak_memory_gb() -> float:
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
+def forget_peak_memory() -> bool:
+    """Let the peak start again from what is held now; only Linux can."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
 def heavy_modules() -> list[str]:
     """Which of the heavy modules this process has imported."""
     return [name for name in HEAVY if name in sys.modules]

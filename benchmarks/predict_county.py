@@ -61,6 +61,7 @@ def predict(folder: str, history: str, explain: str) -> dict[str, Any]:
         "ok": int((answer["status"] == "ok").sum()),
         "with_reasons": int((answer["reasons"].str.len() > 0).sum()),
         **{f"{name}_seconds": round(end - begin, 2) for name, begin, end in seconds},
+        "cpu_seconds": round(time.process_time(), 1),
         "peak_memory_gb": round(peak_memory_gb(), 2),
         "heavy_modules": heavy_modules(),
     }

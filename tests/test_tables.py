@@ -731,3 +731,20 @@ def test_a_household_has_the_village_that_the_office_knew_on_each_date():
     of_a = found.xs("a", level="household_id")
     np.testing.assert_array_equal(of_a, [np.nan, 1.0, 2.0, 2.0, 3.0])
     assert found.xs("b", level="household_id").isna().all()
+
+
+def test_one_mistyped_year_does_not_move_the_end_of_the_data():
+    days = pd.date_range("2022-01-01", periods=1200, freq="D")
+    frame = pd.DataFrame(
+        {"household_id": "a", "event_date": days, "known_date": days, "kind": "flood"}
+    ).astype(object)
+    late = pd.DataFrame(
+        {"household_id": ["b"], "event_date": ["2042-02-01"], "known_date": ["2042-03-01"]}
+    ).assign(kind="flood")
+    schema = load_schema("archive")
+    with pytest.raises(HistoryError, match="mistyped"):
+        HistoryTables.from_frames({"shock": pd.concat([frame, late])}, schema)
+    told = HistoryTables.from_frames(
+        {"shock": pd.concat([frame, late])}, schema, observed_to="2025-06-01"
+    )
+    assert told.observed_to == pd.Timestamp("2025-06-01")

@@ -38,5 +38,5 @@ def group_codes(groups: pd.Series | None, index: pd.Index) -> np.ndarray:
     if groups is None:
         level = "household_id" if "household_id" in index.names else 0
         return np.asarray(pd.factorize(index.get_level_values(level))[0])
-    codes = pd.Series(pd.factorize(groups)[0], index=groups.index)
+    codes = pd.Series(pd.factorize(groups, use_na_sentinel=False)[0], index=groups.index)
     return align_values(codes, index, "groups").to_numpy().astype(int)

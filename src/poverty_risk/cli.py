@@ -35,9 +35,7 @@ MODEL = click.option(
 LOCALE = click.option(
     "--locale",
     type=click.Choice(["zh", "en"]),
-    default="zh",
-    show_default=True,
-    help="Language of all texts.",
+    help="Language of all texts; by default the config's.",
 )
 
 
@@ -194,16 +192,17 @@ def train(
     config = _load(config_path, folder, output)
     tables, county = workflows.read_tables(config)
     click.echo(repr(tables))
-    for number, name in enumerate(workflows.choose_tasks(config, only)):
+    for name in workflows.choose_tasks(config, only):
         result = workflows.train_task(config, tables, name, county)
         _show_result(result)
         click.echo(f"\nmodel folder            {result.folder}")
         click.echo(f"evaluation tables       {config.output / 'evaluation' / name}")
         reports = workflows.write_reports(config, result)
         click.echo(f"model report            {reports[f'report_{config.scoring.locale}']}")
-        if number == 0:
+        first = name == next(iter(config.tasks))
+        if first:
             workflows.keep_similar(config, result)
-        if config.tracking.enabled and number == 0:
+        if config.tracking.enabled and first:
             logged = workflows.log_result(config, tables, result)
             _show_logged(logged)
 
@@ -237,7 +236,7 @@ def predict(
     output: Path | None,
     model: str,
     as_of: str | None,
-    locale: str,
+    locale: str | None,
 ) -> None:
     """Score every household of a history; write the visit-priority table."""
     from poverty_risk import workflows  # noqa: PLC0415
@@ -262,14 +261,18 @@ def explain(
     model: str,
     households: tuple[str, ...],
     as_of: str | None,
-    locale: str,
+    locale: str | None,
 ) -> None:
     """Explain the risk of single households in words."""
     from poverty_risk import workflows  # noqa: PLC0415
 
     config = _load(config_path, folder, None, **{"scoring.as_of_date": as_of})
     tables, _ = workflows.read_tables(config)
-    click.echo(workflows.explain_households(config, tables, model, households, locale))
+    click.echo(
+        workflows.explain_households(
+            config, tables, model, households, locale or config.scoring.locale
+        )
+    )
 
 
 @cli.command()
@@ -293,7 +296,7 @@ def visits(
     output: Path | None,
     model: str,
     as_of: str | None,
-    locale: str,
+    locale: str | None,
     role: str,
     place: str,
 ) -> None:
@@ -302,6 +305,7 @@ def visits(
 
     config = _load(config_path, folder, output, **{"scoring.as_of_date": as_of})
     tables, _ = workflows.read_tables(config)
+    locale = locale or config.scoring.locale
     _make_round(config, tables, model, locale, role=role, place=place)
 
 
@@ -320,7 +324,7 @@ def card(
     model: str,
     households: tuple[str, ...],
     as_of: str | None,
-    locale: str,
+    locale: str | None,
 ) -> None:
     """Write the printable cards of single households."""
     from poverty_risk import workflows  # noqa: PLC0415
@@ -328,7 +332,9 @@ def card(
     config = _load(config_path, folder, output, **{"scoring.as_of_date": as_of})
     tables, _ = workflows.read_tables(config)
     planned = workflows.plan_round(config, tables, model, households)
-    for path in workflows.write_cards(config, workflows.tell_round(planned, locale)):
+    for path in workflows.write_cards(
+        config, workflows.tell_round(planned, locale or config.scoring.locale)
+    ):
         click.echo(f"card                    {path}")
 
 
@@ -342,11 +348,11 @@ def card(
 )
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The HTML file.")
 @LOCALE
-def report(model: str, evaluation: Path, output: Path, locale: str) -> None:
+def report(model: str, evaluation: Path, output: Path, locale: str | None) -> None:
     """Write the model report of a training that is on disk."""
     from poverty_risk import workflows  # noqa: PLC0415
 
-    path = workflows.write_report_from_disk(model, evaluation, output, locale)
+    path = workflows.write_report_from_disk(model, evaluation, output, locale or "zh")
     click.echo(f"model report            {path}")
 
 

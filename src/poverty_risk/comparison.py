@@ -77,7 +77,10 @@ def build_comparison(
             names=index.names,
         )
     )
-    own = build_features(tables, earlier, catalog).set_axis(index, axis=0)
+    own = build_features(tables, earlier, catalog)
+    # Who was not on record a year ago has no value of then: counts would say 0.
+    unknown = find_groups(tables, pd.MultiIndex.from_frame(earlier.index.to_frame(index=False)))
+    own = own.loc[:].where(unknown.notna().any(axis=1).to_numpy()[:, None]).set_axis(index, axis=0)
     groups = find_groups(tables, pd.MultiIndex.from_frame(peers.index.to_frame(index=False)))
     numbers = peers[[s.name for s in catalog.specs if s.kind == "number" and s.name in peers]]
     medians = {
@@ -97,5 +100,5 @@ def build_comparison(
 def _compute_medians(numbers: pd.DataFrame, groups: object) -> pd.DataFrame:
     """Median of each row's group and date, missing where it would tell of too few households."""
     dates = numbers.index.get_level_values("as_of_date")
-    by_group = numbers.groupby([groups, dates], sort=False, dropna=False)
+    by_group = numbers.groupby([groups, dates], sort=False)
     return by_group.transform("median").where(by_group.transform("count") >= SMALL_COUNT)

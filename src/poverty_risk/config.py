@@ -55,6 +55,7 @@ class History(Declared):
     folder: Path | None = None
     schema_name: str = Field(default="archive", alias="schema")
     extra_schema: Path | None = None
+    observed_to: date | None = None
     simulate: Simulation = Simulation()
 
     @model_validator(mode="after")

@@ -255,7 +255,7 @@ def find_similar(
                 "Build the index again with this model.",
             )
         )
-    leaves = model.forest_.leaves(model.columns_.matrix(household)).astype(index.leaves.dtype)
+    leaves = model.forest_.leaves(model.columns_.matrix(household))
     number = min(number, len(index.leaves))
     return [_describe(index, row, number, locale) for row in leaves]
 

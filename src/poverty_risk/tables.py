@@ -354,7 +354,28 @@ def _last_known(records: Mapping[str, pa.Table]) -> pd.Timestamp:
     days = [pc.max(table["known_date"]).as_py() for table in records.values() if table.num_rows]
     if not days:
         raise HistoryError(Fault("history", "no record", "at least one", "Check the folder."))
+    _check_last(records, pd.Timestamp(max(days)))
     return pd.Timestamp(max(days)) + pd.Timedelta(days=1)
+
+
+MANY_RECORDS, FAR_DAYS = 1_000, 366
+"""From so many records on, a last day so far after nearly all of them is taken for a mistyped year."""
+
+
+def _check_last(records: Mapping[str, pa.Table], last: pd.Timestamp) -> None:
+    """One mistyped year would move the end of the data, and call everybody followed until then."""
+    known = [table["known_date"].to_numpy() for table in records.values() if table.num_rows]
+    days = np.sort(np.concatenate(known).astype("datetime64[D]"))
+    usual = pd.Timestamp(days[int(0.999 * (len(days) - 1))])
+    if len(days) >= MANY_RECORDS and (last - usual).days > FAR_DAYS:
+        raise HistoryError(
+            Fault(
+                "known_date",
+                f"a last day {last.date()}, {(last - usual).days} days after nearly all others",
+                f"records known by about {usual.date()}",
+                "Correct the mistyped dates, or say where the data end with `observed_to`.",
+            )
+        )
 
 
 def read_history(

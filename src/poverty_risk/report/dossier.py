@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from poverty_risk.baselines import OfficeRules
+from poverty_risk.cohort import find_groups
 from poverty_risk.comparison import build_comparison
 from poverty_risk.explain import RiskChange, RiskExplanation, explain_change, explain_risk
 from poverty_risk.features import build_features
@@ -292,8 +293,11 @@ def _confidence(gaps: int, left_out: int) -> str:
 
 def _rank_in_places(round_: Round) -> pd.DataFrame:
     """Rank of each scored household within its village and township, and their sizes."""
-    households = round_.visit_list.households
-    scored = households[households["risk"].notna()]
+    scored = round_.answer.loc[round_.answer["status"] == "ok", ["risk"]]
+    index = pd.MultiIndex.from_product(
+        [scored.index, [round_.visit_list.as_of_date]], names=["household_id", "as_of_date"]
+    )
+    scored = scored.join(find_groups(round_.tables, index).droplevel("as_of_date"))
     ranks = {}
     for level in ("village", "township"):
         if f"{level}_id" not in scored:

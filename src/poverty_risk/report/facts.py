@@ -310,7 +310,7 @@ def _without_health(card: CardFacts, hidden_text: str) -> CardFacts:
     def hide(reasons: tuple[ReasonFact, ...]) -> tuple[ReasonFact, ...]:
         return tuple(
             dataclasses.replace(reason, text=hidden_text, source="", risk_type="")
-            if reason.is_health
+            if reason.is_health or tells_of_health(reason.text)
             else reason
             for reason in reasons
         )

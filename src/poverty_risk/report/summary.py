@@ -146,7 +146,12 @@ def _defused(value: object) -> object:
 
 
 def render_explained(
-    answer: pd.DataFrame, households: Iterable[str], horizon: str, locale: str = "zh"
+    answer: pd.DataFrame,
+    households: Iterable[str],
+    horizon: str,
+    locale: str = "zh",
+    *,
+    ranked: bool = True,
 ) -> str:
     """Some households with their risk and reasons, as Markdown; ids masked.
 
@@ -160,6 +165,8 @@ def render_explained(
         Horizon of the model, as ``"12mo"``.
     locale
         ``"zh"`` or ``"en"``.
+    ranked
+        Whether the answer is about a whole county, so that its ranks say whom to visit first.
 
     Returns
     -------
@@ -168,9 +175,10 @@ def render_explained(
     """
     words = load_locale(locale)
     told, rows = words["explained"], answer.loc[list(households)]
-    lines = [f"# {told['heading'].format(n=len(rows))}", "", f"> {words['notice']}", ""]
+    heading, title_of = ("heading", "title") if ranked else ("heading_single", "title_single")
+    lines = [f"# {told[heading].format(n=len(rows))}", "", f"> {words['notice']}", ""]
     for household, row in rows.iterrows():
-        title = told["title"].format(
+        title = told[title_of].format(
             household=mask_id(str(household)), tier=words["tiers"][row["tier"]], rank=row["rank"]
         )
         sentence = describe_risk(float(row["risk"]), horizon, locale)

@@ -24,8 +24,8 @@ from poverty_risk.report.model_report import (
     read_training,
     write_model_report,
 )
+from poverty_risk.workflows.scoring import OFFICE_ONLY
 from poverty_risk.workflows.training import TaskResult
-from poverty_risk.workflows.visits import OFFICE_ONLY
 
 __all__ = ["import_feedback", "write_report_from_disk", "write_reports"]
 
@@ -96,7 +96,7 @@ def import_feedback(
         ``outcomes`` and ``visits`` (history records), and ``errors`` where rows have to be corrected.
     """
     office = config.output / OFFICE_ONLY
-    lookup = pd.read_csv(office / "households.csv", dtype=str)
+    lookup = pd.read_csv(office / "households.csv", dtype=str, keep_default_na=False)
     kept = office / "feedback.parquet"
     before = None
     if kept.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ from poverty_risk.cohort import find_groups
 from poverty_risk.config import Config
 from poverty_risk.model import RiskModel
 from poverty_risk.predict import load_model, predict_risk, task_of
-from poverty_risk.privacy import mask_id, read_or_make_key
+from poverty_risk.privacy import hash_id, mask_id, read_or_make_key
 from poverty_risk.report.summary import (
     build_priority_table,
     render_explained,
     render_priority_csv,
 )
 from poverty_risk.tables import HistoryTables
+
+OFFICE_ONLY = "office_only"
+"""Folder of what stays in the office: the key, the lookup of pseudonyms, the similar households."""
 
 
 def latest_date(config: Config, tables: HistoryTables) -> pd.Timestamp:
@@ -41,37 +45,55 @@ def score_latest(
         ``answer`` (from `predict_risk`), and the paths ``priority``, ``explained``, ``answers``.
     """
     locale, as_of = config.scoring.locale, latest_date(config, tables)
-    answer = predict_risk(tables, as_of_date=as_of, model=model, locale=locale)
+    loaded = load_model(model)
+    answer = predict_risk(tables, as_of_date=as_of, model=loaded, locale=locale)
     folder = config.output / "visits"
     folder.mkdir(parents=True, exist_ok=True)
     index = pd.MultiIndex.from_product(
         [answer.index, [as_of]], names=["household_id", "as_of_date"]
     )
     groups = find_groups(tables, index).droplevel("as_of_date")
-    key = read_or_make_key(config.output / "office_only" / "pseudonym.key")
+    key = read_or_make_key(config.output / OFFICE_ONLY / "pseudonym.key")
     table = build_priority_table(answer, groups, key, locale=locale)
-    paths = write_visits(folder, config, answer, table)
-    lookup = config.output / "office_only" / "households.csv"
-    scored = answer.index[answer["status"] == "ok"]
-    lookup.write_text(
-        pd.DataFrame({"pseudonym": table["pseudonym"], "household_id": scored}).to_csv(index=False)
-    )
-    lookup.chmod(0o600)
+    paths = write_visits(folder, config, answer, table, task_of(loaded).horizon)
+    write_lookup(config.output / OFFICE_ONLY, answer.index, key)
     return {"answer": answer, **paths}
 
 
 def write_visits(
-    folder: Path, config: Config, answer: pd.DataFrame, table: pd.DataFrame
+    folder: Path, config: Config, answer: pd.DataFrame, table: pd.DataFrame, horizon: str
 ) -> dict[str, Path]:
     """Write the priority table (CSV with BOM, for spreadsheets) and the explained households."""
     locale = config.scoring.locale
-    horizon = next(iter(config.tasks.values())).horizon
     priority = folder / f"visit_priority_{locale}.csv"
     priority.write_text(render_priority_csv(table, locale), encoding="utf-8-sig")
     explained = folder / f"explained_{locale}.md"
     first = answer.index[answer["status"] == "ok"][: config.scoring.explained]
     explained.write_text(render_explained(answer, first, horizon, locale), encoding="utf-8")
+    for path in (priority, explained):
+        path.chmod(0o600)  # they tell of households
     return {"priority": priority, "explained": explained}
+
+
+def write_lookup(folder: Path, households: Iterable[str], key: bytes) -> Path:
+    """Write which pseudonym is which household, for its owner alone.
+
+    Households of earlier rounds stay: their feedback may still come back when they are no longer
+    scored, because they are monitored by then.
+    """
+    path = folder / "households.csv"
+    rows = pd.DataFrame({"household_id": [str(household) for household in households]})
+    rows.insert(0, "pseudonym", [hash_id(household, key) for household in rows["household_id"]])
+    if path.is_file():
+        earlier = pd.read_csv(path, dtype=str, keep_default_na=False)
+        rows = pd.concat([rows, earlier]).drop_duplicates("pseudonym")
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / ".households.csv.tmp"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        rows.to_csv(file, index=False)
+    temporary.replace(path)
+    return path
 
 
 def explain_households(
@@ -91,7 +113,11 @@ def explain_households(
         locale=locale,
     )
     told = render_explained(
-        answer, answer.index[answer["status"] == "ok"], task_of(loaded).horizon, locale
+        answer,
+        answer.index[answer["status"] == "ok"],
+        task_of(loaded).horizon,
+        locale,
+        ranked=False,
     )
     others = answer[answer["status"] != "ok"]
     lines = [f"{mask_id(str(h))}: {row['status_reason']}" for h, row in others.iterrows()]

@@ -107,7 +107,8 @@ def read_tables(config: Config) -> tuple[HistoryTables, SimulatedCounty | None]:
         tables = read_eph(history.folder or Path())
     else:
         schema = load_schema(history.schema_name, history.extra_schema)
-        tables = read_history(history.folder or Path(), schema)
+        end = None if history.observed_to is None else str(history.observed_to)
+        tables = read_history(history.folder or Path(), schema, observed_to=end)
     return (tables if config.line is None else tables.with_line(config.line)), county
 
 

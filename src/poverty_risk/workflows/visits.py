@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -14,10 +13,11 @@ from poverty_risk.alternatives import find_alternatives
 from poverty_risk.baselines import OfficeRules
 from poverty_risk.cohort import find_groups
 from poverty_risk.config import Config
+from poverty_risk.exceptions import Fault, FeatureError
 from poverty_risk.features import build_features
 from poverty_risk.model import RiskModel
 from poverty_risk.predict import load_model, predict_risk
-from poverty_risk.privacy import hash_id, read_or_make_key
+from poverty_risk.privacy import mask_id, read_or_make_key
 from poverty_risk.report.documents import write_document
 from poverty_risk.report.dossier import Round, build_visit_facts
 from poverty_risk.report.facts import VisitFacts, scope_to_role
@@ -27,7 +27,7 @@ from poverty_risk.similar import SimilarIndex, build_similar_index, find_similar
 from poverty_risk.tables import HistoryTables
 from poverty_risk.visits import VisitList, build_visit_list
 from poverty_risk.wording import load_locale
-from poverty_risk.workflows.scoring import latest_date
+from poverty_risk.workflows.scoring import OFFICE_ONLY, latest_date, write_lookup
 from poverty_risk.workflows.training import TaskResult
 
 __all__ = [
@@ -40,9 +40,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-OFFICE_ONLY = "office_only"
-"""Folder of what stays in the office: the key, the lookup of pseudonyms, the similar households."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +82,11 @@ def plan_round(
     """
     loaded, as_of = load_model(model), latest_date(config, tables)
     answer = predict_risk(tables, as_of_date=as_of, model=loaded, explain=False)
-    scored = answer.index[answer["status"] == "ok"]
+    _check_asked(answer, households)
+    # Too little data for a risk is enough for a rule: such households are candidates, too.
+    usable = answer.index[answer["status"].isin(["ok", "insufficient_data"])]
     points = pd.DataFrame(
-        index=pd.MultiIndex.from_product([scored, [as_of]], names=["household_id", "as_of_date"])
+        index=pd.MultiIndex.from_product([usable, [as_of]], names=["household_id", "as_of_date"])
     )
     features = build_features(tables, points, loaded.catalog)
     path = config.baselines.rules
@@ -99,10 +98,34 @@ def plan_round(
     previous = settings.previous_date(as_of)
     similar = config.output / OFFICE_ONLY / "similar.npz"
     return ScoredRound(
-        Round(tables, loaded, features, answer, visit_list, rules, previous),
+        Round(tables, loaded, features.loc[_scored(answer)], answer, visit_list, rules, previous),
         key,
         _read_similar(similar, loaded),
     )
+
+
+def _scored(answer: pd.DataFrame) -> pd.Index:
+    return answer.index[answer["status"] == "ok"]
+
+
+def _check_asked(answer: pd.DataFrame, households: Iterable[str] | None) -> None:
+    """Asked households without a risk are told with the reason, not left out silently."""
+    asked = pd.Index([] if households is None else [str(household) for household in households])
+    faults = [
+        Fault(
+            f"household '{mask_id(household)}'", "no record of it", "a known one", "Check the id."
+        )
+        for household in asked.difference(answer.index)
+    ]
+    for household in asked.intersection(answer.index).difference(_scored(answer)):
+        reason = str(answer["status_reason"][household])
+        faults.append(
+            Fault(
+                f"household '{mask_id(household)}'", reason, "a household with a risk", "See why."
+            )
+        )
+    if faults:
+        raise FeatureError(faults)
 
 
 def _read_similar(path: Path, model: RiskModel) -> SimilarIndex | None:
@@ -162,7 +185,7 @@ def _choose(
         )
     return build_visit_list(
         candidates,
-        capacity=settings.capacity_for(len(candidates)),
+        capacity=settings.capacity_for(int(candidates["risk"].notna().sum())),
         as_of_date=as_of,
         minimum=settings.minimum,
         cool_down=settings.cool_down,
@@ -215,7 +238,9 @@ def write_round(
     return {
         "workbook": write_workbook(facts, folder / f"{name}.xlsx", planned.key),
         "page": write_page(facts, folder / f"{name}.html"),
-        "lookup": _write_lookup(config.output / OFFICE_ONLY, planned),
+        "lookup": write_lookup(
+            config.output / OFFICE_ONLY, planned.round.answer.index, planned.key
+        ),
     }
 
 
@@ -230,16 +255,3 @@ def write_cards(config: Config, facts: VisitFacts) -> list[Path]:
         )
         for card in facts.cards
     ]
-
-
-def _write_lookup(folder: Path, planned: ScoredRound) -> Path:
-    """Which pseudonym is which household: readable by its owner alone."""
-    households = planned.round.answer.index
-    rows: dict[str, Any] = {
-        "pseudonym": [hash_id(str(household), planned.key) for household in households],
-        "household_id": households,
-    }
-    path = folder / "households.csv"
-    path.touch(mode=0o600)
-    pd.DataFrame(rows).to_csv(path, index=False)
-    return path

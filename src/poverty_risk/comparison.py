@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from poverty_risk.cohort import find_groups
@@ -79,8 +80,9 @@ def build_comparison(
     )
     own = build_features(tables, earlier, catalog)
     # Who was not on record a year ago has no value of then: counts would say 0.
-    unknown = find_groups(tables, pd.MultiIndex.from_frame(earlier.index.to_frame(index=False)))
-    own = own.loc[:].where(unknown.notna().any(axis=1).to_numpy()[:, None]).set_axis(index, axis=0)
+    then = find_groups(tables, pd.MultiIndex.from_frame(earlier.index.to_frame(index=False)))
+    known = np.repeat(then.notna().any(axis=1).to_numpy()[:, None], own.shape[1], axis=1)
+    own = own.where(known).set_axis(index, axis=0)
     groups = find_groups(tables, pd.MultiIndex.from_frame(peers.index.to_frame(index=False)))
     numbers = peers[[s.name for s in catalog.specs if s.kind == "number" and s.name in peers]]
     medians = {

@@ -62,8 +62,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     early_stopping_rounds
         Rounds without gain on the later dates before boosting stops; None boosts all trees.
     refit
-        Whether the trees are boosted again on all rows once their number and the calibration are
-        known.
+        Whether the trees are boosted again, on the later dates too, once their number and the
+        calibration are known; the dates of the embargo stay out.
     n_seeds
         Boosters with different seeds, averaged in log-odds.
     n_refits

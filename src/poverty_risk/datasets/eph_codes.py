@@ -5,25 +5,17 @@ A code without a word (0: not asked; 9, 99: no answer) is missing.
 
 from __future__ import annotations
 
-import pandas as pd
-
 __all__ = [
     "AMOUNTS",
-    "BENEFITS",
     "DWELLING_CODES",
     "DWELLING_COUNTS",
     "DWELLING_FLAGS",
     "EDUCATION_LEVELS",
-    "IRREGULAR",
     "MEMBER_CODES",
     "MEMBER_FLAGS",
-    "MEMBER_NUMBERS",
     "REGIONS",
-    "SIZE_BANDS",
     "STRATEGIES",
     "UNDEREMPLOYED",
-    "decode",
-    "yes_or_no",
 ]
 
 REGIONS = {
@@ -210,19 +202,8 @@ MEMBER_CODES: dict[str, tuple[str, dict[int, str]]] = {
 }
 """Columns of a person: name and words of the codes."""
 
-MEMBER_FLAGS = {
-    "PP07H": "pension_contribution",
-    "PP07C": "job_has_end",
-    "PP03G": "wants_more_hours",
-    "PP03J": "seeks_other_job",
-}
-"""The first two of employees, the others of all who work: 1 yes, 2 no."""
-
-MEMBER_NUMBERS = (
-    *("CH04", "CH06", "NIVEL_ED", "INTENSI", "PP3E_TOT"),
-    *("PP04A", "PP04C", "PP04C99", "PP04D_COD", "PP05H", "PP07A", "PP07E", "PP07K"),
-)
-"""Further columns of a person that are read as numbers."""
+MEMBER_FLAGS = {"PP07H": "pension_contribution", "PP07C": "job_has_end"}
+"""Employees: 1 yes, 2 no."""
 
 EDUCATION_LEVELS = {7: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 6}
 """NIVEL_ED in order: 0 no schooling, 1 and 2 primary (unfinished, finished), 3 and 4 secondary,
@@ -236,34 +217,10 @@ AMOUNTS = {
     "V8_M": "rent_income",
     "V12_M": "remittance_income",
     "T_VI": "non_labour_income",
-    "V21_M": "pension_bonus",
-    "PP08J1": "wage_bonus",
 }
-"""Income of a person in pesos a month. The half-yearly bonus of pensioners is part of the income that
-is not from work; that of employees is part of no income."""
-
-IRREGULAR = ("V21_M", "V3_M", "V4_M", "V18_M", "V19_AM", "PP08J2", "PP08J3")
-"""Parts of the income that do not come every month: pension bonus, severance pay, unemployment
-insurance, other cash, money earned by children, extra payments and arrears of wages."""
-
-BENEFITS = ("PP07G1", "PP07G2", "PP07G3", "PP07G4")
-"""Employees: paid holidays, half-yearly bonus, sick pay, health insurance; 1 yes, 2 no."""
-
-SIZE_BANDS = {1: 3, 2: 7, 3: 10}
-"""PP04C99, where the size of the workplace is known only as a band (up to 5, 6 to 40, more): the
-code of PP04C in its middle."""
+"""Income of a person in pesos a month."""
 
 UNDEREMPLOYED = (1, 2)
 """INTENSI of those who work under 35 hours a week and would work more: looking for more (1) or not
 (2). In these years 3 is full time, 4 more than 45 hours and 5 no work in the week; later layouts
 count both as 1."""
-
-
-def yes_or_no(values: pd.Series) -> pd.Series:
-    """1 yes, 2 no, anything else missing."""
-    return (values == 1).astype("boolean").where(values.isin([1, 2]))
-
-
-def decode(values: pd.Series, codes: dict[int, str]) -> pd.Series:
-    """Words for codes; a code without a word is missing."""
-    return values.map(codes).astype("str")

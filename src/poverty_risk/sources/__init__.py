@@ -1,0 +1,1 @@
+"""Real county files, workbooks and databases into history tables, by mapping files."""

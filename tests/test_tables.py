@@ -26,6 +26,7 @@ from poverty_risk.declarations import parse_declaration
 from poverty_risk.engine import check_point_index, make_points, run_in_chunks, scatter
 from poverty_risk.exceptions import DeclarationError, FeatureError, HistoryError
 from poverty_risk.schema import Schema
+from poverty_risk.validation import validate_table
 
 WORDS = {"zh": "t", "en": "t"}
 SCHEMA = parse_declaration(
@@ -117,12 +118,60 @@ def test_parquet_and_csv_give_the_same_history(frames, tmp_path):
 def test_what_is_written_is_read_again(tmp_path):
     tables = HistoryTables.from_frames({"shock": _shock()}, SCHEMA, {2023: 7000, 2022: 6500.5})
     folder = tables.write(tmp_path / "new" / "history")
-    assert sorted(p.name for p in folder.iterdir()) == ["line.csv", "shock.parquet"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "history.json",
+        "line.csv",
+        "shock.parquet",
+    ]
     read = read_history(folder, SCHEMA)
     assert read.fingerprint == tables.fingerprint
     assert dict(read.line) == {2022: 6500.5, 2023: 7000.0}
     # The argument takes the place of the file.
     assert dict(read_history(folder, SCHEMA, line={2023: 1}).line) == {2023: 1.0}
+
+
+def test_what_nobody_touched_is_not_validated_again(tmp_path, monkeypatch):
+    corrected = pd.concat([_shock(), _shock().assign(known_date="2023-09-01")])
+    folder = HistoryTables.from_frames({"shock": corrected}, SCHEMA).write(tmp_path / "history")
+    validated = []
+    monkeypatch.setattr(
+        "poverty_risk.validation.validate_table",
+        lambda *arguments: validated.append(arguments[0]) or validate_table(*arguments),
+    )
+    trusted = read_history(folder, SCHEMA)
+    assert validated == []
+    (folder / "history.json").unlink()
+    anew = read_history(folder, SCHEMA)
+    assert validated == ["shock"]
+    assert trusted.arrow("shock").equals(anew.arrow("shock"))
+    assert trusted.arrow("shock")["superseded_date"].null_count < len(trusted["shock"])
+    assert (trusted.fingerprint, trusted.observed_to) == (anew.fingerprint, anew.observed_to)
+
+
+@pytest.mark.parametrize("touch", ["rows", "file", "schema", "manifest"])
+def test_what_somebody_touched_is_validated(tmp_path, touch):
+    folder = HistoryTables.from_frames({"shock": _shock()}, SCHEMA).write(tmp_path / "history")
+    schema = SCHEMA
+    if touch == "rows":  # a record known before it happened, which no reader may let in
+        _shock(known_date="2022-01-01").to_parquet(folder / "shock.parquet", index=False)
+        with pytest.raises(HistoryError, match="rows of which none can be read"):
+            read_history(folder, schema)
+        return
+    if touch == "file":
+        _shock().drop(columns="loss").to_parquet(folder / "extra.parquet", index=False)
+        with pytest.raises(HistoryError, match="history: found table 'extra'"):
+            read_history(folder, schema)
+        return
+    if touch == "schema":
+        declared = SCHEMA.model_dump()
+        declared["tables"]["shock"]["columns"]["loss"]["max"] = 150.0
+        schema = Schema.model_validate(declared)
+    else:
+        (folder / "history.json").write_text('{"format": 1, "schema": []')
+    read = read_history(folder, schema)
+    losses = read["shock"]["loss"].dropna()
+    assert len(read["shock"]) + len(read.rejected["row"].unique()) == len(_shock())
+    assert touch != "schema" or losses.tolist() == [100.0]
 
 
 def _write_csv(path, text, encoding="utf-8") -> None:
@@ -218,7 +267,14 @@ def test_faults_of_all_files_come_in_one_error(tmp_path):
     with pytest.raises(HistoryError, match="^5 problems") as caught:
         read_history(tmp_path, SCHEMA)
     places = [fault.place for fault in caught.value.faults]
-    assert places == ["home.csv", "shock.parquet", "village.parquet", "line.csv", "history"]
+    # Line first, then the files, the largest first.
+    assert sorted(places) == [
+        "history",
+        "home.csv",
+        "line.csv",
+        "shock.parquet",
+        "village.parquet",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -272,6 +328,8 @@ def test_all_faults_of_the_structure_come_in_one_error():
     found = [f"{fault.place}: {fault.found}" for fault in caught.value.faults]
     assert found == [
         "table 'home': list",
+        "line: 2023: -1",
+        "observed_to: 'soon'",
         "table 'shock': no column 'known_date'",
         "table 'shock': no column 'kind'",
         "table 'shock': column 'extra'",
@@ -279,8 +337,6 @@ def test_all_faults_of_the_structure_come_in_one_error():
         "table 'village': no column 'event_date'",
         "table 'village': no column 'known_date'",
         "history: table 'shok'",
-        "line: 2023: -1",
-        "observed_to: 'soon'",
     ]
 
 

@@ -403,7 +403,7 @@ def test_structure_faults_are_all_told():
 def test_a_table_without_any_readable_row_is_a_fault_that_masks_identity_numbers():
     raw = pa.table({name: [value] for name, value in (GOOD | {"loss": None}).items()})
     raw = raw.set_column(raw.column_names.index("kind"), "kind", pa.array(["11010119900307123X"]))
-    (fault,) = find_unreadable({"shock": raw}, {"shock": validate_table("shock", TABLE, raw)})
+    (fault,) = find_unreadable("shock", raw, validate_table("shock", TABLE, raw))
     assert fault.found == "1 rows of which none can be read; the first: kind '11***3X'"
     assert "flood" in fault.expected
 
@@ -412,7 +412,7 @@ def test_an_empty_table_is_no_fault():
     raw = pa.table({name: pa.array([], pa.string()) for name in GOOD})
     result = validate_table("shock", TABLE, raw)
     assert (result.accepted.num_rows, len(result.rejected)) == (0, 0)
-    assert find_unreadable({"shock": raw}, {"shock": result}) == []
+    assert find_unreadable("shock", raw, result) == []
 
 
 def test_errors_survive_the_way_between_processes():

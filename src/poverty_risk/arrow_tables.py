@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
+import json
+import logging
 import math
 import shutil
 import tempfile
@@ -25,13 +27,24 @@ __all__ = [
     "LINE_FILE",
     "compute_fingerprint",
     "find_line_faults",
-    "read_folder",
+    "find_table_files",
     "read_line",
+    "read_table_file",
+    "read_written",
     "to_raw_tables",
     "write_folder",
 ]
 
+logger = logging.getLogger(__name__)
+
 LINE_FILE = "line.csv"
+MANIFEST_FILE = "history.json"
+"""Which files `write_folder` wrote, with their hashes: what nobody touched is not validated again."""
+
+MANIFEST_FORMAT = 1
+"""Goes up whenever validation or canonical order change, so that older folders are validated anew."""
+
+SUPERSEDED = "superseded_date"
 
 
 def to_raw_tables(
@@ -77,8 +90,8 @@ def _without_views(table: pa.Table) -> pa.Table:
     return table
 
 
-def read_folder(folder: Path) -> tuple[dict[str, pa.Table], list[Fault]]:
-    """Raw tables of a folder by file name, and what could not be read.
+def find_table_files(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
+    """Files of a folder by table name, the largest first, and a fault for each name that comes twice.
 
     Parameters
     ----------
@@ -89,8 +102,7 @@ def read_folder(folder: Path) -> tuple[dict[str, pa.Table], list[Fault]]:
     Returns
     -------
     tuple
-        Tables, every column of a CSV as text; and one fault per file that cannot be read. No fault
-        quotes the content of a file.
+        Paths by table name; faults.
 
     Raises
     ------
@@ -103,21 +115,69 @@ def read_folder(folder: Path) -> tuple[dict[str, pa.Table], list[Fault]]:
         if previous.is_dir():
             remedy = f"An interrupted write left the old state in '{previous.name}': rename it."
         raise HistoryError(Fault("history folder", f"'{folder}'", "a folder of tables", remedy))
-    raw: dict[str, pa.Table] = {}
+    files: dict[str, Path] = {}
     faults: list[Fault] = []
     for path in sorted(folder.iterdir()):
-        reader = _READERS.get(path.suffix.lower())
-        if reader is None or path.name.startswith(".") or path.name.lower() == LINE_FILE:
+        hidden = path.name.startswith(".") or path.name.lower() == LINE_FILE
+        if hidden or path.suffix.lower() not in _READERS:
             continue
-        if path.stem in raw:
+        if path.stem in files:
             faults.append(
                 Fault(path.name, f"table '{path.stem}' twice", "one file", "Remove one of them.")
             )
-        try:
-            raw[path.stem] = reader(path)
-        except HistoryError as error:
-            faults += error.faults
-    return raw, faults
+        files[path.stem] = path
+    # The largest while most memory is free.
+    return dict(sorted(files.items(), key=lambda item: -item[1].stat().st_size)), faults
+
+
+def read_table_file(path: Path) -> pa.Table:
+    """A raw table of a Parquet or CSV file, every column of a CSV as text.
+
+    Raises
+    ------
+    HistoryError
+        The file cannot be read; the fault does not quote its content.
+    """
+    table = _READERS[path.suffix.lower()](path)
+    return table.drop_columns([SUPERSEDED]) if SUPERSEDED in table.column_names else table
+
+
+def read_written(folder: Path, schema: str) -> dict[str, pa.Table] | None:
+    """Tables that `write_folder` wrote and nobody has touched since; None where that is not so.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    schema
+        Digest of the declared tables that they were validated against.
+
+    Returns
+    -------
+    dict or None
+        Validated records by table name, with ``superseded_date``.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    expected = {"format": MANIFEST_FORMAT, "schema": schema, "files": _hash_files(folder)}
+    if manifest != expected:
+        logger.info("'%s' is not as it was written: all of it is validated.", folder.name)
+        return None
+    return {path.stem: pq.read_table(path) for path in sorted(folder.glob("*.parquet"))}
+
+
+def _hash_files(folder: Path) -> dict[str, str]:
+    hashes = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in _READERS or path.name.startswith("."):
+            continue
+        hashes[path.name] = ""  # a table that is a folder of files was not written here
+        if path.is_file():
+            with path.open("rb") as file:
+                hashes[path.name] = hashlib.file_digest(file, "blake2b").hexdigest()
+    return hashes
 
 
 def _read_parquet(path: Path) -> pa.Table:
@@ -229,9 +289,12 @@ def _is_amount(value: object) -> bool:
 
 
 def write_folder(
-    folder: Path, tables: Mapping[str, pa.Table], line: Mapping[int, float] | None
+    folder: Path,
+    tables: Mapping[str, pa.Table],
+    line: Mapping[int, float] | None,
+    schema: str = "",
 ) -> None:
-    """Write one Parquet file per table, and the line as CSV.
+    """Write one Parquet file per table, the line as CSV, and what `read_written` needs to trust them.
 
     The folder appears whole or not at all. An existing one is set aside under a hidden name until
     the new one stands, so that at no moment both are lost.
@@ -244,6 +307,8 @@ def write_folder(
         Tables by name.
     line
         Poverty line by year.
+    schema
+        Digest of the declared tables that the records were validated against.
 
     Raises
     ------
@@ -259,6 +324,8 @@ def write_folder(
         if line is not None:
             lines = pd.DataFrame({"year": list(line), "line": list(line.values())})
             lines.to_csv(temporary / LINE_FILE, index=False)
+        manifest = {"format": MANIFEST_FORMAT, "schema": schema, "files": _hash_files(temporary)}
+        (temporary / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         _exchange(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -271,7 +338,8 @@ def _previous(folder: Path) -> Path:
 def _check_target(folder: Path) -> None:
     if folder.is_dir():
         names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
-        foreign = sorted(n for n in names if n != LINE_FILE and not n.endswith(".parquet"))
+        own = (LINE_FILE, MANIFEST_FILE)
+        foreign = sorted(n for n in names if n not in own and not n.endswith(".parquet"))
         found = f"{len(foreign)} files that it did not write, such as '{''.join(foreign[:1])}'"
     else:
         foreign, found = [folder.name] * folder.exists(), "a file"

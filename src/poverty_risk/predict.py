@@ -116,6 +116,40 @@ def predict_risk(
     ...
     poverty_risk.exceptions.ModelFolderError: model folder 'missing': found no manifest.json; ...
     """
+    return predict_with_features(
+        tables,
+        as_of_date=as_of_date,
+        model=model,
+        households=households,
+        locale=locale,
+        explain=explain,
+    )[0]
+
+
+def predict_with_features(
+    tables: HistoryTables,
+    *,
+    as_of_date: str | pd.Timestamp,
+    model: RiskModel | str | Path,
+    households: Iterable[str] | None = None,
+    locale: str = "zh",
+    explain: bool = True,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`predict_risk`, and the features that it stands on, for a visit round to go on with.
+
+    Parameters
+    ----------
+    tables, as_of_date, model, households, locale, explain
+        See `predict_risk`.
+
+    Returns
+    -------
+    answer : DataFrame
+        See `predict_risk`.
+    features : DataFrame
+        Of all households with status ``ok`` or ``insufficient_data``, index
+        (household_id, as_of_date), sorted by household.
+    """
     words = load_locale(locale)
     as_of = _parse_date(as_of_date, tables)
     loaded = load_model(model)
@@ -125,12 +159,13 @@ def predict_risk(
         tables = tables.with_line(task.line)
     asked = tables.households if households is None else _unique(households)
     question = _Question(tables, as_of, loaded, task, locale, words, explain)
-    answer = _answer_each(question, asked)
+    answer, features = _answer_each(question, asked)
     answer["rank"] = answer["risk"].rank(method="min", ascending=False).astype("Int64")
     # Calibration may give many households one risk; their margins still differ. What is equal in both
     # keeps the order of the ids, so that the same history gives the same table.
     answer = answer.sort_index(kind="stable")
-    return answer.sort_values(["risk", "margin"], ascending=False, kind="stable")
+    answer = answer.sort_values(["risk", "margin"], ascending=False, kind="stable")
+    return answer, features.sort_index(kind="stable")
 
 
 def _parse_date(as_of_date: str | pd.Timestamp, tables: HistoryTables) -> pd.DatetimeIndex:
@@ -199,19 +234,17 @@ class _Question:
     words: dict[str, Any]
     explain: bool
 
-    def answer(self, asked: np.ndarray) -> pd.DataFrame:
-        """One row per household, in the order of `asked`."""
+    def answer(self, asked: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """One row per household, in the order of `asked`; and the features of those in the cohort."""
         answer = self._blank(asked)
         reviewed = review_cohort(self.tables, self.as_of, self.task.cohort, asked)
         exclusion = reviewed["exclusion"].droplevel("as_of_date").reindex(answer.index)
         known = np.isin(answer.index.to_numpy(dtype=str), self.tables.households)
         self._tell_excluded(answer, exclusion, known)
         members = answer.index[known & exclusion.isna().to_numpy()]
-        if len(members):
-            self._fill_members(answer, members)
-        return answer
+        return answer, self._fill_members(answer, members)
 
-    def answer_alone(self, asked: np.ndarray) -> pd.DataFrame:
+    def answer_alone(self, asked: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The same from the records of these households alone."""
         chosen = self.tables.select_households(asked)
         return dataclasses.replace(self, tables=chosen).answer(asked)
@@ -263,7 +296,7 @@ class _Question:
                 count=count, columns=self.words["list_separator"].join(columns)
             )
 
-    def _fill_members(self, answer: pd.DataFrame, members: pd.Index) -> None:
+    def _fill_members(self, answer: pd.DataFrame, members: pd.Index) -> pd.DataFrame:
         points = pd.MultiIndex.from_product(
             [[*members, NOBODY], self.as_of], names=["household_id", "as_of_date"]
         )
@@ -281,6 +314,7 @@ class _Question:
         answer.loc[members, "data_gaps"] = pd.Series(gaps, index=members, dtype=object)
         if enough.any():
             self._fill_risks(answer, members[enough], features[enough])
+        return features
 
     def _fill_risks(self, answer: pd.DataFrame, ids: pd.Index, features: pd.DataFrame) -> None:
         model = self.model
@@ -299,7 +333,7 @@ class _Question:
         answer.loc[ids, "tier"] = model.tier(risk).to_numpy()
 
 
-def _answer_each(question: _Question, asked: np.ndarray) -> pd.DataFrame:
+def _answer_each(question: _Question, asked: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All answers; where a computation fails, by halves, down to the households that make it fail."""
     try:
         return question.answer(asked)
@@ -307,12 +341,16 @@ def _answer_each(question: _Question, asked: np.ndarray) -> pd.DataFrame:
         raise  # about the whole history, not about a household
     except Exception as error:  # noqa: BLE001 - whatever one history does must not stop the others
         first = error
-    answers, waiting = [], [asked]
+    answers: list[pd.DataFrame] = []
+    features: list[pd.DataFrame] = []
+    waiting = [asked]
     failures: Counter[str] = Counter()
     while waiting:
         ids = waiting.pop()
         try:
-            answers.append(question.answer_alone(ids))
+            alone = question.answer_alone(ids)
+            answers.append(alone[0])
+            features.append(alone[1])
         except Exception as error:  # noqa: BLE001 - as above
             if len(ids) > 1:
                 half = len(ids) // 2
@@ -329,7 +367,7 @@ def _answer_each(question: _Question, asked: np.ndarray) -> pd.DataFrame:
         len(asked),
         ", ".join(f"{kind} ({count})" for kind, count in failures.items()) or "none alone",
     )
-    return pd.concat(answers)
+    return pd.concat(answers), pd.concat(features) if features else pd.DataFrame()
 
 
 def _find_rejected(

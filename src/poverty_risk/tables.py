@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -17,19 +18,20 @@ import pyarrow.compute as pc
 from poverty_risk.arrow_tables import (
     compute_fingerprint,
     find_line_faults,
-    read_folder,
+    find_table_files,
     read_line,
+    read_table_file,
+    read_written,
     to_raw_tables,
     write_folder,
 )
-from poverty_risk.exceptions import DeclarationError, Fault, HistoryError
+from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.household_index import HouseholdIndex
+from poverty_risk.observation import find_end, read_end
 from poverty_risk.schema import Schema, load_schema
 from poverty_risk.validation import (
     REJECTED_COLUMNS,
-    find_structure_faults,
-    find_unreadable,
-    validate_table,
+    validate_each,
 )
 from poverty_risk.windows import parse_as_of_dates
 
@@ -128,34 +130,8 @@ class HistoryTables:
         """
         schema = schema or load_schema("archive")
         raw, faults = to_raw_tables(frames)
-        if not frames:
-            faults.append(Fault("history", "no table", "at least one", "Check the folder."))
-        faults += _find_faults(schema, raw) + find_line_faults(line)
-        end, end_faults = _read_end(observed_to)
-        if faults := faults + end_faults:
-            raise HistoryError(faults)
-        validated = {name: validate_table(name, schema.tables[name], raw[name]) for name in raw}
-        if faults := find_unreadable(raw, validated):
-            raise HistoryError(faults)
-        records = {name: item.accepted for name, item in validated.items()}
-        parts = [item.rejected for item in validated.values() if len(item.rejected)]
-        rejected = (
-            pd.concat(parts, ignore_index=True)
-            if parts
-            else pd.DataFrame(columns=list(REJECTED_COLUMNS))
-        )
-        rows = {n: item.rejected_rows for n, item in validated.items() if len(item.rejected)}
-        end = _last_known(records) if end is None else end
-        tables = cls(schema, records, rejected, rows, line, end)
-        tables._report_absent()
-        return tables
-
-    def _report_absent(self) -> None:
-        if self.absent:
-            logger.warning(
-                "Tables that this office does not have: %s. Their features are data gaps.",
-                ", ".join(self.absent),
-            )
+        loads = {name: functools.partial(raw.__getitem__, name) for name in raw}
+        return _validate(loads, schema, line, observed_to, faults)
 
     @property
     def schema(self) -> Schema:
@@ -315,67 +291,54 @@ class HistoryTables:
         HistoryError
             The place is taken by something else.
         """
-        columns = {name: list(self._schema.tables[name].all_columns) for name in self.names}
-        tables = {name: self._records[name].select(columns[name]) for name in self.names}
-        write_folder(Path(folder), tables, self._line)
+        tables = {
+            name: self._records[name].select(
+                [*self._schema.tables[name].all_columns, "superseded_date"]
+            )
+            for name in self.names
+        }
+        write_folder(Path(folder), tables, self._line, _digest_tables(self._schema))
         return Path(folder)
 
 
-def _read_end(
+def _validate(
+    loads: Mapping[str, Callable[[], pa.Table]],
+    schema: Schema,
+    line: Mapping[int, float] | None,
     observed_to: str | pd.Timestamp | None,
-) -> tuple[pd.Timestamp | None, list[Fault]]:
-    if observed_to is None:
-        return None, []
-    try:
-        return parse_as_of_dates([observed_to])[0], []
-    except DeclarationError:
-        found = repr(observed_to)
-        return None, [Fault("observed_to", found, "a date such as '2025-01-01'", "Correct it.")]
+    faults: list[Fault],
+) -> HistoryTables:
+    if not loads:
+        faults.append(Fault("history", "no table", "at least one", "Check the folder."))
+    end, end_faults = read_end(observed_to)
+    faults += find_line_faults(line) + end_faults
+    validated = validate_each(loads, schema, faults)
+    if faults:
+        raise HistoryError(faults)
+    records = {name: item.accepted for name, item in validated.items()}
+    parts = [item.rejected for item in validated.values() if len(item.rejected)]
+    rejected = (
+        pd.concat(parts, ignore_index=True)
+        if parts
+        else pd.DataFrame(columns=list(REJECTED_COLUMNS))
+    )
+    rows = {n: item.rejected_rows for n, item in validated.items() if len(item.rejected)}
+    end = find_end(records) if end is None else end
+    return _told_of(HistoryTables(schema, records, rejected, rows, line, end))
 
 
-def _find_faults(schema: Schema, raw: Mapping[str, pa.Table]) -> list[Fault]:
-    faults = []
-    for name, table in raw.items():
-        if name not in schema.tables:
-            faults.append(
-                Fault(
-                    "history",
-                    f"table '{name}'",
-                    f"one of {', '.join(schema.tables)}",
-                    "Rename it, or declare the table in a schema of your own.",
-                )
-            )
-        else:
-            faults += find_structure_faults(name, schema.tables[name], table)
-    return faults
-
-
-def _last_known(records: Mapping[str, pa.Table]) -> pd.Timestamp:
-    days = [pc.max(table["known_date"]).as_py() for table in records.values() if table.num_rows]
-    if not days:
-        raise HistoryError(Fault("history", "no record", "at least one", "Check the folder."))
-    _check_last(records, pd.Timestamp(max(days)))
-    return pd.Timestamp(max(days)) + pd.Timedelta(days=1)
-
-
-MANY_RECORDS, FAR_DAYS = 1_000, 366
-"""From so many records on, a last day so far after nearly all of them is taken for a mistyped year."""
-
-
-def _check_last(records: Mapping[str, pa.Table], last: pd.Timestamp) -> None:
-    """One mistyped year would move the end of the data, and call everybody followed until then."""
-    known = [table["known_date"].to_numpy() for table in records.values() if table.num_rows]
-    days = np.sort(np.concatenate(known).astype("datetime64[D]"))
-    usual = pd.Timestamp(days[int(0.999 * (len(days) - 1))])
-    if len(days) >= MANY_RECORDS and (last - usual).days > FAR_DAYS:
-        raise HistoryError(
-            Fault(
-                "known_date",
-                f"a last day {last.date()}, {(last - usual).days} days after nearly all others",
-                f"records known by about {usual.date()}",
-                "Correct the mistyped dates, or say where the data end with `observed_to`.",
-            )
+def _told_of(tables: HistoryTables) -> HistoryTables:
+    if tables.absent:
+        logger.warning(
+            "Tables that this office does not have: %s. Their features are data gaps.",
+            ", ".join(tables.absent),
         )
+    return tables
+
+
+def _digest_tables(schema: Schema) -> str:
+    declared = {name: table.model_dump(mode="json") for name, table in schema.tables.items()}
+    return hashlib.blake2b(json.dumps(declared).encode(), digest_size=16).hexdigest()
 
 
 def read_history(
@@ -420,8 +383,30 @@ def read_history(
     """
     folder = Path(folder)
     declared = schema if isinstance(schema, Schema) else load_schema(schema)
-    raw, faults = read_folder(folder)
+    files, faults = find_table_files(folder)
     given, line_faults = read_line(folder) if line is None else (line, [])
-    if faults := faults + line_faults:
-        raise HistoryError(faults + _find_faults(declared, raw) + find_line_faults(given))
-    return HistoryTables.from_frames(raw, declared, given, observed_to)
+    if not faults + line_faults:
+        written = read_written(folder, _digest_tables(declared))
+        if written is not None:
+            return _trust(written, declared, given, observed_to)
+    loads = {name: functools.partial(read_table_file, path) for name, path in files.items()}
+    return _validate(loads, declared, given, observed_to, faults + line_faults)
+
+
+def _trust(
+    written: Mapping[str, pa.Table],
+    schema: Schema,
+    line: Mapping[int, float] | None,
+    observed_to: str | pd.Timestamp | None,
+) -> HistoryTables:
+    """Records that were validated before they were written."""
+    end, faults = read_end(observed_to)
+    if faults := faults + find_line_faults(line):
+        raise HistoryError(faults)
+    records = {
+        name: table.append_column("record_order", pa.array(np.arange(table.num_rows)))
+        for name, table in written.items()
+    }
+    nothing = pd.DataFrame(columns=list(REJECTED_COLUMNS))
+    end = find_end(records) if end is None else end
+    return _told_of(HistoryTables(schema, records, nothing, {}, line, end))

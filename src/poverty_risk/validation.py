@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import duckdb
@@ -14,13 +14,14 @@ import pyarrow.compute as pc
 
 from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.privacy import mask_id
-from poverty_risk.schema import ARROW_TYPES, Column, Table
+from poverty_risk.schema import ARROW_TYPES, Column, Schema, Table
 
 __all__ = [
     "REJECTED_COLUMNS",
     "ValidatedTable",
     "find_structure_faults",
     "find_unreadable",
+    "validate_each",
     "validate_table",
 ]
 
@@ -379,23 +380,58 @@ _ID_LIKE = re.compile(r"[0-9]{9,}[0-9Xx]")
 """Identity, telephone and account numbers, which may stand in any column of a wrong mapping."""
 
 
-def find_unreadable(
-    raw: Mapping[str, pa.Table], validated: Mapping[str, ValidatedTable]
-) -> list[Fault]:
-    """Tables of which every row was rejected: the mapping is wrong, not the rows."""
-    faults = []
-    for name, item in validated.items():
-        if not raw[name].num_rows or item.accepted.num_rows:
-            continue
-        first = item.rejected.iloc[0]
-        value = _ID_LIKE.sub(lambda match: mask_id(match.group()), str(first["found"]))
-        found = f"{raw[name].num_rows} rows of which none can be read; the first: {first['column']}"
-        faults.append(
-            Fault(
-                f"table '{name}'",
-                f"{found} {value[:40]!r}",
-                str(first["expected"]),
-                "Correct the mapping of the columns.",
-            )
+def find_unreadable(name: str, raw: pa.Table, validated: ValidatedTable) -> list[Fault]:
+    """A fault where every row of a table was rejected: the mapping is wrong, not the rows."""
+    if not raw.num_rows or validated.accepted.num_rows:
+        return []
+    first = validated.rejected.iloc[0]
+    value = _ID_LIKE.sub(lambda match: mask_id(match.group()), str(first["found"]))
+    found = f"{raw.num_rows} rows of which none can be read; the first: {first['column']}"
+    return [
+        Fault(
+            f"table '{name}'",
+            f"{found} {value[:40]!r}",
+            str(first["expected"]),
+            "Correct the mapping of the columns.",
         )
-    return faults
+    ]
+
+
+def validate_each(
+    loads: Mapping[str, Callable[[], pa.Table]], schema: Schema, faults: list[Fault]
+) -> dict[str, ValidatedTable]:
+    """Validate one table after the other, so that no more than one raw table is held.
+
+    Parameters
+    ----------
+    loads
+        What gives each raw table, by name.
+    schema
+        What is declared.
+    faults
+        Faults found so far; those of the tables are added. While there are any, structures are still
+        checked but no rows.
+
+    Returns
+    -------
+    dict
+        What became of each table.
+    """
+    validated: dict[str, ValidatedTable] = {}
+    for name, load in loads.items():
+        if name not in schema.tables:
+            expected = f"one of {', '.join(schema.tables)}"
+            remedy = "Rename it, or declare the table in a schema of your own."
+            faults.append(Fault("history", f"table '{name}'", expected, remedy))
+            continue
+        try:
+            raw = load()
+        except HistoryError as error:
+            faults += error.faults
+            continue
+        faults += find_structure_faults(name, schema.tables[name], raw)
+        if not faults:
+            validated[name] = validate_table(name, schema.tables[name], raw)
+            faults += find_unreadable(name, raw, validated[name])
+    # In the order of the schema, whichever table was read first.
+    return {name: validated[name] for name in schema.tables if name in validated}

@@ -14,9 +14,8 @@ from poverty_risk.baselines import OfficeRules
 from poverty_risk.cohort import find_groups
 from poverty_risk.config import Config
 from poverty_risk.exceptions import Fault, FeatureError
-from poverty_risk.features import build_features
 from poverty_risk.model import RiskModel
-from poverty_risk.predict import load_model, predict_risk
+from poverty_risk.predict import load_model, predict_with_features
 from poverty_risk.privacy import mask_id, read_or_make_key
 from poverty_risk.report.documents import write_document
 from poverty_risk.report.dossier import Round, build_visit_facts
@@ -81,14 +80,10 @@ def plan_round(
     With `households` given, the list holds just those of them that can be visited.
     """
     loaded, as_of = load_model(model), latest_date(config, tables)
-    answer = predict_risk(tables, as_of_date=as_of, model=loaded, explain=False)
+    # Too little data for a risk is enough for a rule: the features of such households are there, and
+    # they are candidates, too.
+    answer, features = predict_with_features(tables, as_of_date=as_of, model=loaded, explain=False)
     _check_asked(answer, households)
-    # Too little data for a risk is enough for a rule: such households are candidates, too.
-    usable = answer.index[answer["status"].isin(["ok", "insufficient_data"])]
-    points = pd.DataFrame(
-        index=pd.MultiIndex.from_product([usable, [as_of]], names=["household_id", "as_of_date"])
-    )
-    features = build_features(tables, points, loaded.catalog)
     path = config.baselines.rules
     rules = OfficeRules.load(None if path in (None, "shipped") else path)
     key = read_or_make_key(config.output / OFFICE_ONLY / "pseudonym.key")

@@ -7,6 +7,7 @@ workbook and the page.
 """
 
 import argparse
+import itertools
 import tempfile
 import time
 from pathlib import Path
@@ -64,7 +65,7 @@ def make_round(folder: str, model: str, visits: str) -> dict[str, Any]:
     names = list(marks)
     seconds = {
         name: round(marks[name] - marks[before], 1)
-        for before, name in zip(names, names[1:], strict=False)
+        for before, name in itertools.pairwise(names)
     }
     return {
         "households": int(planned.round.answer["risk"].notna().sum()),

@@ -46,6 +46,7 @@ def make_run(locale: str = "en", **changes: Any) -> RunFacts:
         model_id="m-20231201",
         run_id="9f3a61c2",
         snapshot="ee02a0ee1133",
+        policies={"zh": "商洛政策库2024", "en": "Shangluo policies 2024"}[locale],
         scored=1397,
         not_scored={words["status"]["not_in_cohort"]: 84.0, words["status"]["error"]: None},
         figures={

@@ -142,7 +142,7 @@ def test_a_card_has_fields_for_what_the_visit_finds() -> None:
 def test_options_and_alternatives_are_labelled() -> None:
     card = read_html(render_card(make_card("en"), make_run("en"))).one("article")
     headings = [heading.text for heading in card.all("h3")]
-    assert "Options to consider from the policy table; not output of the model" in headings
+    assert "Options to consider from: Shangluo policies 2024; not output of the model" in headings
     assert "If things changed what the model would say; not a promise" in headings
 
 

@@ -215,6 +215,7 @@ class VisitSettings(Declared):
         default_factory=lambda: dict(DEADLINES)
     )
     visit_feature: str | None = None
+    policies: Path | Literal["shipped"] = "shipped"
     previous: str | None = None
 
     @field_validator("capacity", "minimum", mode="before")

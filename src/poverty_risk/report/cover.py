@@ -74,7 +74,7 @@ def _tell_facts(facts: VisitFacts, texts: Mapping[str, Any], cover: _Cover) -> d
         texts["outcome"]: run.outcome,
         texts["visits"]: cover.count(visits),
         texts["reserve"]: cover.count(len(facts.cards) - visits),
-        texts["scored"]: cover.count(run.scored),
+        cover.of_county(texts["scored"]): cover.count(run.scored),
         texts["model"]: run.model_id or page["no_value"],
         texts["run"]: run.run_id or page["no_value"],
         texts["snapshot"]: run.snapshot or page["no_value"],
@@ -95,6 +95,11 @@ class _Cover:
         self.sheet.set_column(0, 0, LABEL_WIDTH)
         self.sheet.set_column(1, 1, TEXT_WIDTH)
         _print_upright(self.sheet, words["workbook"]["print"])
+
+    def of_county(self, label: str) -> str:
+        """A label of what is counted over the whole county, whoever reads it."""
+        mark = self.words["page"]["county_mark"] if self.run.role != "county" else ""
+        return f"{label}{mark}"
 
     def count(self, number: float | None) -> str:
         """A number of households; a small one is not told."""
@@ -164,19 +169,19 @@ class _Cover:
 
     def figures(self) -> None:
         """Expected returns of the list, the rules alone and random visits."""
-        self.heading(self.texts["figures_title"])
+        self.heading(self.of_county(self.texts["figures_title"]))
         for name, label in self.texts["figures"].items():
             value = self.run.figures.get(name)
             shown = self.words["page"]["no_value"]
             if value is not None:
                 shown = format_value(float(value), "number", self.run.locale)
             self.pair(label, str(shown))
-        visits = self.count(len(self.facts.visits))
+        visits = self.count(self.run.figures.get("visits"))
         self.pair("", self.texts["figures_note"].format(visits=visits))
 
     def counts(self) -> None:
         """Households that are not on the list, and why; small counts are not told."""
-        self.heading(self.texts["counts_title"])
+        self.heading(self.of_county(self.texts["counts_title"]))
         told = {**self.run.not_scored, **self.run.left_out}
         shown = {name: number for name, number in told.items() if number != 0}
         for name, number in shown.items():

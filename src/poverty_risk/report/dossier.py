@@ -61,6 +61,8 @@ class Round:
         The office's rules, to say what a rule hit means.
     previous
         As-of date of the round before, for what changed since; None: nothing is told.
+    policies
+        Options by risk type; the shipped example by default.
     run_id
         MLflow run of the model, or empty.
     alternatives, similar
@@ -74,6 +76,7 @@ class Round:
     visit_list: VisitList
     rules: OfficeRules
     previous: pd.Timestamp | None = None
+    policies: PolicyTable | None = None
     run_id: str = ""
     alternatives: Mapping[str, Sequence[str]] | None = None
     similar: Mapping[str, str] | None = None
@@ -109,7 +112,7 @@ def build_visit_facts(round_: Round, key: bytes, locale: str = "zh") -> VisitFac
         writer.write(order, str(household), row, is_reserve=order > visits)
         for order, (household, row) in enumerate(listed.iterrows(), start=1)
     )
-    return VisitFacts(_tell_run(round_, locale), cards)
+    return VisitFacts(_tell_run(round_, writer.policies.name[locale], locale), cards)
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ class _CardWriter:
         self.round, self.explained, self.key, self.locale = round_, explained, key, locale
         self.words = load_locale(locale)
         self.texts = self.words["card_texts"]
-        self.policies = PolicyTable.load()
+        self.policies = round_.policies or PolicyTable.load()
         points = pd.DataFrame(index=explained.explanation.features.index)
         self.accounts = build_accounts(round_.tables, points)
         self.ranks = _rank_in_places(round_)
@@ -308,7 +311,7 @@ def _rank_in_places(round_: Round) -> pd.DataFrame:
     return pd.DataFrame(ranks, index=scored.index)
 
 
-def _tell_run(round_: Round, locale: str) -> RunFacts:
+def _tell_run(round_: Round, policies: str, locale: str) -> RunFacts:
     words, answer, listed = load_locale(locale), round_.answer, round_.visit_list
     task = round_.model.task
     assert task is not None
@@ -331,6 +334,7 @@ def _tell_run(round_: Round, locale: str) -> RunFacts:
             {str(name): value for name, value in row.items()}
             for row in listed.quota_prices.to_dict("records")
         ),
+        policies=policies,
         by_tier={tier: int((listed.visits["tier"] == tier).sum()) for tier in words["tiers"]},
         left_out={
             words["card_texts"]["left_out"][reason]: _shown(int(count))

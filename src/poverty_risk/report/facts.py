@@ -207,6 +207,8 @@ class RunFacts:
         Visits by tier code.
     left_out
         Households not considered, by reason; small counts are missing.
+    policies
+        Name of the policy table that options come from; the shipped one says that it is an example.
     role, place
         Whom it is for; name of the township or village, or empty for the county.
     """
@@ -224,6 +226,7 @@ class RunFacts:
     quota_prices: tuple[Mapping[str, object], ...] = ()
     by_tier: Mapping[str, int] = field(default_factory=dict)
     left_out: Mapping[str, float | None] = field(default_factory=dict)
+    policies: str = ""
     role: str = "county"
     place: str = ""
 

@@ -21,6 +21,7 @@ from poverty_risk.report.documents import write_document
 from poverty_risk.report.dossier import Round, build_visit_facts
 from poverty_risk.report.facts import VisitFacts, scope_to_role
 from poverty_risk.report.html import render_card, write_page
+from poverty_risk.report.policies import PolicyTable
 from poverty_risk.report.xlsx import write_workbook
 from poverty_risk.similar import SimilarIndex, build_similar_index, find_similar
 from poverty_risk.tables import HistoryTables
@@ -93,7 +94,16 @@ def plan_round(
     previous = settings.previous_date(as_of)
     similar = config.output / OFFICE_ONLY / "similar.npz"
     return ScoredRound(
-        Round(tables, loaded, features.loc[_scored(answer)], answer, visit_list, rules, previous),
+        Round(
+            tables,
+            loaded,
+            features.loc[_scored(answer)],
+            answer,
+            visit_list,
+            rules,
+            previous,
+            PolicyTable.load(None if settings.policies == "shipped" else settings.policies),
+        ),
         key,
         _read_similar(similar, loaded),
     )

@@ -1,0 +1,57 @@
+"""The command line: thin over `poverty_risk.workflows`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from poverty_risk.cli import models, officers, records
+from poverty_risk.exceptions import PovertyRiskError
+
+__all__ = ["cli", "main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="poverty-risk")
+@click.option("--verbose", is_flag=True, help="Show what is being done.")
+def cli(verbose: bool) -> None:
+    """Predict and explain the risk of returning to poverty, from household history.
+
+    The risk may only add visits. It decides no benefit and appraises no one.
+    """
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+
+
+for _command in (
+    models.demo,
+    records.simulate,
+    records.check,
+    models.train,
+    models.evaluate,
+    models.predict,
+    models.explain,
+    models.leakage,
+    officers.visits,
+    officers.card,
+    officers.report,
+    officers.feedback,
+):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Run the command line; errors of the package are printed without a traceback."""
+    command: Callable[..., Any] = cli
+    try:
+        command(standalone_mode=True)
+    except PovertyRiskError as error:
+        click.echo(f"{type(error).__name__}: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,184 @@
+"""Commands of data scientists: train, evaluate, score, explain, look for leaks."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from poverty_risk.cli.officers import make_round
+from poverty_risk.cli.options import CONFIG, FOLDER, LOCALE, MODEL, OUTPUT, load, show
+
+
+@click.command()
+@CONFIG
+@OUTPUT
+def demo(config_path: Path, output: Path | None) -> None:
+    """The whole way on a simulated county: train, compare, log, score, explain."""
+    from poverty_risk import workflows  # noqa: PLC0415
+
+    started = time.monotonic()
+    config = load(config_path, None, output)
+    tables, county = workflows.read_tables(config)
+    click.echo(f"simulated history: {tables!r}")
+    name = next(iter(config.tasks))
+    result = workflows.train_task(config, tables, name, county)
+    show_result(result)
+    workflows.keep_similar(config, result)
+    reports = workflows.write_reports(config, result)
+    logged = workflows.log_result(config, tables, result) if config.tracking.enabled else None
+    scored = workflows.score_latest(config, tables, result.folder)
+    show_scored(scored)
+    make_round(config, tables, result.folder, config.scoring.locale)
+    click.echo(f"model report            {reports[f'report_{config.scoring.locale}']}")
+    click.echo(f"officers' guide         {reports[f'guide_{config.scoring.locale}']}")
+    click.echo(f"model folder            {result.folder}")
+    click.echo(f"evaluation tables       {config.output / 'evaluation' / name}")
+    if logged is not None:
+        show_logged(logged)
+    click.echo(f"done in {time.monotonic() - started:.0f} s")
+
+
+def show_logged(logged: Any) -> None:
+    """Say where a training was logged."""
+    store = str(logged.tracking_uri).replace(f"{Path.cwd()}/", "")
+    click.echo(f"registered in MLflow    {logged.model_uri}  ({store})")
+
+
+def show_result(result: Any) -> None:
+    """Say what was learned from, and how the model compares."""
+    from poverty_risk.report.summary import build_comparison  # noqa: PLC0415
+
+    data = result.data
+    click.echo(
+        f"\n{result.name}: learned from {len(data.train):,} points "
+        f"({int(data.train_labels.sum()):,} with the outcome), tested on {len(data.test):,} "
+        f"({int(data.test_labels.sum()):,}); censored: train {data.censored['train']:,}, "
+        f"test {data.censored['test']:,}"
+    )
+    show("on the test period", build_comparison(result.evaluation))
+
+
+def show_scored(scored: dict[str, Any]) -> None:
+    """Say how many households were scored, and where the answers are."""
+    answer = scored["answer"]
+    counts = ", ".join(f"{k} {n:,}" for k, n in answer["status"].value_counts().items())
+    tiers = ", ".join(f"{k} {n:,}" for k, n in answer["tier"].value_counts().items())
+    click.echo(f"\nscored {answer['as_of_date'].iloc[0].date()}: {counts}; {tiers}")
+    click.echo(f"visit-priority table    {scored['priority']}")
+    click.echo(f"explained households    {scored['explained']}")
+
+
+@click.command()
+@CONFIG
+@FOLDER
+@OUTPUT
+@click.option("--task", "only", multiple=True, help="Only this task of the config; repeatable.")
+def train(
+    config_path: Path, folder: Path | None, output: Path | None, only: tuple[str, ...]
+) -> None:
+    """Train every task of a config, compare with the baselines, log the first to MLflow."""
+    from poverty_risk import workflows  # noqa: PLC0415
+
+    config = load(config_path, folder, output)
+    tables, county = workflows.read_tables(config)
+    click.echo(repr(tables))
+    for name in workflows.choose_tasks(config, only):
+        result = workflows.train_task(config, tables, name, county)
+        show_result(result)
+        click.echo(f"\nmodel folder            {result.folder}")
+        click.echo(f"evaluation tables       {config.output / 'evaluation' / name}")
+        reports = workflows.write_reports(config, result)
+        click.echo(f"model report            {reports[f'report_{config.scoring.locale}']}")
+        first = name == next(iter(config.tasks))
+        if first:
+            workflows.keep_similar(config, result)
+        if config.tracking.enabled and first:
+            logged = workflows.log_result(config, tables, result)
+            show_logged(logged)
+
+
+@click.command()
+@CONFIG
+@FOLDER
+@OUTPUT
+@MODEL
+def evaluate(config_path: Path, folder: Path | None, output: Path | None, model: str) -> None:
+    """Evaluate a model that is already trained on the test period of a config."""
+    from poverty_risk import workflows  # noqa: PLC0415
+
+    config = load(config_path, folder, output)
+    tables, _ = workflows.read_tables(config)
+    evaluation = workflows.evaluate_model(config, tables, model)
+    show("on the test period", evaluation.metrics)
+    show("at visit budgets", evaluation.budgets)
+
+
+@click.command()
+@CONFIG
+@FOLDER
+@OUTPUT
+@MODEL
+@click.option("--as-of", "as_of", help="As-of date; by default the day after the history.")
+@LOCALE
+def predict(
+    config_path: Path,
+    folder: Path | None,
+    output: Path | None,
+    model: str,
+    as_of: str | None,
+    locale: str | None,
+) -> None:
+    """Score every household of a history; write the visit-priority table."""
+    from poverty_risk import workflows  # noqa: PLC0415
+
+    config = load(
+        config_path, folder, output, **{"scoring.as_of_date": as_of, "scoring.locale": locale}
+    )
+    tables, _ = workflows.read_tables(config)
+    show_scored(workflows.score_latest(config, tables, model))
+
+
+@click.command()
+@CONFIG
+@FOLDER
+@MODEL
+@click.option("--household", "households", multiple=True, required=True, help="Repeatable.")
+@click.option("--as-of", "as_of", help="As-of date; by default the day after the history.")
+@LOCALE
+def explain(
+    config_path: Path,
+    folder: Path | None,
+    model: str,
+    households: tuple[str, ...],
+    as_of: str | None,
+    locale: str | None,
+) -> None:
+    """Explain the risk of single households in words."""
+    from poverty_risk import workflows  # noqa: PLC0415
+
+    config = load(config_path, folder, None, **{"scoring.as_of_date": as_of})
+    tables, _ = workflows.read_tables(config)
+    click.echo(
+        workflows.explain_households(
+            config, tables, model, households, locale or config.scoring.locale
+        )
+    )
+
+
+@click.command()
+@CONFIG
+@FOLDER
+@OUTPUT
+def leakage(config_path: Path, folder: Path | None, output: Path | None) -> None:
+    """Look for features that know the future; exit code 1 when one does."""
+    from poverty_risk import workflows  # noqa: PLC0415
+
+    config = load(config_path, folder, output)
+    tables, _ = workflows.read_tables(config)
+    report = workflows.check_for_leakage(config, tables)
+    click.echo(report.to_text())
+    sys.exit(int(report.has_leaks))

@@ -1,0 +1,133 @@
+"""Commands of a visit round: list, cards, report, feedback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from poverty_risk.cli.options import CONFIG, FOLDER, LOCALE, MODEL, OUTPUT, load, show
+
+__all__ = ["card", "feedback", "make_round", "report", "visits"]
+
+
+def make_round(config: Any, tables: Any, model: Any, locale: str, **scope: str) -> None:
+    """Choose whom to visit, write workbook and page, say what the list reaches."""
+    from poverty_risk import workflows  # noqa: PLC0415
+
+    planned = workflows.plan_round(config, tables, model)
+    facts = workflows.tell_round(planned, locale)
+    paths = workflows.write_round(config, planned, facts, **scope)
+    listed = planned.round.visit_list
+    click.echo(f"\n{len(listed.visits):,} visits, {len(listed.reserve):,} in reserve")
+    show("expected returns reached with as many visits", listed.summary)
+    click.echo(f"workbook                {paths['workbook']}")
+    click.echo(f"page                    {paths['page']}")
+
+
+@click.command()
+@CONFIG
+@FOLDER
+@OUTPUT
+@MODEL
+@click.option("--as-of", "as_of", help="As-of date; by default the day after the history.")
+@LOCALE
+@click.option(
+    "--role",
+    type=click.Choice(["county", "township", "village"]),
+    default="county",
+    show_default=True,
+    help="Who reads: a village sees no health detail.",
+)
+@click.option("--place", default="", help="The township or village of that role.")
+def visits(
+    config_path: Path,
+    folder: Path | None,
+    output: Path | None,
+    model: str,
+    as_of: str | None,
+    locale: str | None,
+    role: str,
+    place: str,
+) -> None:
+    """Choose whom to visit; write the workbook and the page with a card of each household."""
+    from poverty_risk import workflows  # noqa: PLC0415
+
+    config = load(config_path, folder, output, **{"scoring.as_of_date": as_of})
+    tables, _ = workflows.read_tables(config)
+    locale = locale or config.scoring.locale
+    make_round(config, tables, model, locale, role=role, place=place)
+
+
+@click.command()
+@CONFIG
+@FOLDER
+@OUTPUT
+@MODEL
+@click.option("--household", "households", multiple=True, required=True, help="Repeatable.")
+@click.option("--as-of", "as_of", help="As-of date; by default the day after the history.")
+@LOCALE
+def card(
+    config_path: Path,
+    folder: Path | None,
+    output: Path | None,
+    model: str,
+    households: tuple[str, ...],
+    as_of: str | None,
+    locale: str | None,
+) -> None:
+    """Write the printable cards of single households."""
+    from poverty_risk import workflows  # noqa: PLC0415
+
+    config = load(config_path, folder, output, **{"scoring.as_of_date": as_of})
+    tables, _ = workflows.read_tables(config)
+    planned = workflows.plan_round(config, tables, model, households)
+    for path in workflows.write_cards(
+        config, workflows.tell_round(planned, locale or config.scoring.locale)
+    ):
+        click.echo(f"card                    {path}")
+
+
+@click.command()
+@MODEL
+@click.option(
+    "--evaluation",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the evaluation tables that training wrote.",
+)
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="The HTML file.")
+@LOCALE
+def report(model: str, evaluation: Path, output: Path, locale: str | None) -> None:
+    """Write the model report of a training that is on disk."""
+    from poverty_risk import workflows  # noqa: PLC0415
+
+    path = workflows.write_report_from_disk(model, evaluation, output, locale or "zh")
+    click.echo(f"model report            {path}")
+
+
+@click.command()
+@CONFIG
+@OUTPUT
+@click.option("--imported-on", help="Day of the import; by default today.")
+@click.argument("workbook", type=click.Path(path_type=Path))
+def feedback(
+    config_path: Path, output: Path | None, imported_on: str | None, workbook: Path
+) -> None:
+    """Read a filled visit workbook back; write what has to be corrected."""
+    import pandas as pd  # noqa: PLC0415
+
+    from poverty_risk import workflows  # noqa: PLC0415
+
+    config = load(config_path, None, output)
+    day = pd.Timestamp(imported_on) if imported_on else pd.Timestamp.today().normalize()
+    found, paths = workflows.import_feedback(config, workbook, day)
+    click.echo(
+        f"{len(found.visits):,} visits on record, {found.not_visited:,} rows not visited yet, "
+        f"{len(found.errors):,} faults"
+    )
+    for note in found.notes:
+        click.echo(note)
+    for name, path in paths.items():
+        click.echo(f"{name:<23} {path}")

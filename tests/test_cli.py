@@ -1,7 +1,9 @@
 """The command line, from a simulated history in a folder to explained households."""
 
+import datetime as dt
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -65,13 +67,24 @@ def test_train_prints_every_candidate_and_writes_its_tables(run):
     assert metrics.set_index("name").loc["model", "auc"] > 0.6
 
 
-def test_check_counts_rejected_rows_and_writes_them(run, tmp_path):
-    out = tmp_path / "rejected.csv"
-    result = CliRunner().invoke(cli, ["check", str(run["history"]), "--rejected", str(out)])
+def test_check_tells_contradictions_and_writes_what_to_correct(run, tmp_path):
+    history, out = tmp_path / "history", tmp_path / "out"
+    shutil.copytree(run["history"], history)
+    visits = pd.read_parquet(history / "visit.parquet")
+    visits.loc[:2, "known_date"] = dt.date(2000, 1, 1)  # before they happened
+    visits.to_parquet(history / "visit.parquet", index=False)
+    result = CliRunner().invoke(
+        cli, ["check", str(history), "--output", str(out), "--locale", "en"]
+    )
     assert result.exit_code == 0, result.output
-    # What was written has already been validated: nothing is left to reject.
-    assert "600" in result.output or "59" in result.output
-    assert list(pd.read_csv(out).columns)[:3] == ["table", "row", "column"]
+    assert "known on or after the day it happened" in result.output
+    # The recorder of the simulation copies accounts of the year before.
+    assert "All income parts equal those of the year before: copied" in result.output
+    rejected = pd.read_csv(out / "office_only" / "rejected.csv")
+    assert rejected["row"].tolist() == [0, 1, 2]
+    assert {path.name for path in (out / "checks").iterdir()} == {
+        "corrections_en.xlsx", "rules_en.csv", "townships_en.csv",
+    }  # fmt: skip
 
 
 def test_predict_writes_masked_ids_only(run):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from poverty_risk.cli.options import show
+from poverty_risk.cli.options import LOCALE, show
 
 
 @click.command()
@@ -31,10 +31,29 @@ def simulate(households: int, start: str, end: str, seed: int, folder: Path) -> 
 
 @click.command()
 @click.option("--schema", default="archive", show_default=True, help="Name or YAML file.")
-@click.option("--rejected", type=click.Path(path_type=Path), help="CSV for the rejected rows.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("outputs/check"),
+    show_default=True,
+    help="Where the tables and the workbook to correct go.",
+)
+@click.option(
+    "--rules", type=click.Path(path_type=Path), help="YAML file of your own rules and parameters."
+)
+@click.option("--as-of", "as_of", help="Only records known before; by default all.")
+@LOCALE
 @click.argument("folder", type=click.Path(path_type=Path))
-def check(schema: str, rejected: Path | None, folder: Path) -> None:
-    """Read the history tables of FOLDER and say what is wrong with them."""
+def check(
+    schema: str,
+    output: Path,
+    rules: Path | None,
+    as_of: str | None,
+    locale: str | None,
+    folder: Path,
+) -> None:
+    """Say what is wrong with the history tables of FOLDER; write a workbook to correct it."""
+    from poverty_risk import workflows  # noqa: PLC0415
     from poverty_risk.tables import read_history  # noqa: PLC0415
 
     tables = read_history(folder, schema)
@@ -43,6 +62,19 @@ def check(schema: str, rejected: Path | None, folder: Path) -> None:
     if len(faults):
         counts = faults.groupby(["table", "column", "expected"]).size().rename("rows")
         show("rejected", counts.reset_index())
-    if rejected is not None:
+    found = workflows.check_history(
+        tables, output=output, rules=rules, as_of_date=as_of, locale=locale or "zh"
+    )
+    hits = (found.report.rules["findings"] > 0).to_numpy()
+    show("contradictions", found.rules[hits].dropna(axis=1, how="all"))
+    absent = sorted(set(found.report.not_run["table"]))
+    if absent:
+        click.echo(f"rules not run for want of tables: {', '.join(absent)}")
+    show("by township", found.townships)
+    if len(faults):
+        rejected = output / "office_only" / "rejected.csv"
         faults.to_csv(rejected, index=False)
-        click.echo(f"each fault with its row  {rejected}")
+        rejected.chmod(0o600)  # it quotes what stands in the rows
+        click.echo(f"rejected rows           {rejected}")
+    for name, path in found.paths.items():
+        click.echo(f"{name:<23} {path}")

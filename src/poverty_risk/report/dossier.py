@@ -12,6 +12,7 @@ import pandas as pd
 from poverty_risk.baselines import OfficeRules
 from poverty_risk.cohort import find_groups
 from poverty_risk.comparison import build_comparison
+from poverty_risk.consistency import HouseholdQuality
 from poverty_risk.explain import RiskChange, RiskExplanation, explain_change, explain_risk
 from poverty_risk.features import build_features
 from poverty_risk.model import RiskModel
@@ -37,6 +38,9 @@ SMALLEST_CHANGE = 0.001
 
 MOST_CHANGES = 3
 MOST_CHECKS = 6
+MOST_DOUBTS = 3
+MANY_ERRORS = 2
+"""From so many contradictions on, what a card stands on is in doubt."""
 FEW_GAPS, MANY_GAPS = 1, 4
 """Up to which number of data gaps a card is well founded, and from which on it is not."""
 
@@ -63,6 +67,8 @@ class Round:
         As-of date of the round before, for what changed since; None: nothing is told.
     policies
         Options by risk type; the shipped example by default.
+    quality
+        What contradicts itself in the records, by household_id (see `summarise_quality`).
     run_id
         MLflow run of the model, or empty.
     alternatives, similar
@@ -77,6 +83,7 @@ class Round:
     rules: OfficeRules
     previous: pd.Timestamp | None = None
     policies: PolicyTable | None = None
+    quality: Mapping[str, HouseholdQuality] | None = None
     run_id: str = ""
     alternatives: Mapping[str, Sequence[str]] | None = None
     similar: Mapping[str, str] | None = None
@@ -169,7 +176,8 @@ class _CardWriter:
         risk = None if pd.isna(row["risk"]) else float(row["risk"])
         assert self.round.model.task is not None
         horizon = self.round.model.task.horizon
-        confidence = _confidence(len(gaps), reasons.left_out)
+        quality = (self.round.quality or {}).get(household, HouseholdQuality())
+        confidence = _confidence(len(gaps), reasons.left_out, quality)
         rules = tuple(self.rule_texts.get(code, code) for code in row.get("rule_codes") or ())
         kinds = reasons.risk_types
         return CardFacts(
@@ -198,7 +206,7 @@ class _CardWriter:
             similar=(self.round.similar or {}).get(household, ""),
             checks=self._checks(reasons),
             options=self.policies.options(kinds, self.locale),
-            data_gaps=gaps,
+            data_gaps=(*gaps, *quality.texts[:MOST_DOUBTS]),
             confidence=confidence,
             confidence_text=str(self.words["confidence_notes"][confidence]),
             risk_types=tuple(self.words["risk_types"][kind] for kind in kinds),
@@ -287,11 +295,12 @@ def _text(value: Any) -> str:
     return "" if value is None or pd.isna(value) else str(value)
 
 
-def _confidence(gaps: int, left_out: int) -> str:
-    """How well founded a card is: what is missing, and which reasons did not hold."""
-    if gaps >= MANY_GAPS:
+def _confidence(gaps: int, left_out: int, quality: HouseholdQuality) -> str:
+    """How well founded a card is: what is missing, contradicts itself, or did not hold."""
+    if gaps >= MANY_GAPS or quality.errors >= MANY_ERRORS:
         return "low"
-    return "high" if gaps <= FEW_GAPS and left_out == 0 else "medium"
+    sound = not (left_out or quality.errors or quality.warnings)
+    return "high" if gaps <= FEW_GAPS and sound else "medium"
 
 
 def _rank_in_places(round_: Round) -> pd.DataFrame:

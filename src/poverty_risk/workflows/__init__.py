@@ -1,5 +1,6 @@
 """The steps of a run, from a config to files: what the command line and the notebooks call."""
 
+from poverty_risk.workflows.checks import CheckedHistory, check_history
 from poverty_risk.workflows.reports import (
     import_feedback,
     write_report_from_disk,
@@ -28,11 +29,13 @@ from poverty_risk.workflows.visits import (
 )
 
 __all__ = [
+    "CheckedHistory",
     "ScoredRound",
     "TaskResult",
     "TrainingData",
     "build_training_data",
     "check_for_leakage",
+    "check_history",
     "choose_tasks",
     "evaluate_model",
     "explain_households",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from poverty_risk.alternatives import find_alternatives
 from poverty_risk.baselines import OfficeRules
 from poverty_risk.cohort import find_groups
 from poverty_risk.config import Config
+from poverty_risk.consistency import check_consistency, summarise_quality
 from poverty_risk.exceptions import Fault, FeatureError
 from poverty_risk.model import RiskModel
 from poverty_risk.predict import load_model, predict_with_features
@@ -219,11 +221,15 @@ def tell_round(planned: ScoredRound, locale: str) -> VisitFacts:
         household: [item.text for item in items]
         for household, items in zip(told, alternatives, strict=True)
     }
-    return build_visit_facts(
-        Round(**{**vars(round_), "alternatives": sentences, "similar": similar}),
-        planned.key,
-        locale,
-    )
+    # Of these households alone: a contradiction with others' records needs the whole county (`check`).
+    own = round_.tables.select_households(told)
+    doubts = check_consistency(own, round_.visit_list.as_of_date)
+    words = {
+        "alternatives": sentences,
+        "similar": similar,
+        "quality": summarise_quality(doubts, told, locale),
+    }
+    return build_visit_facts(dataclasses.replace(round_, **words), planned.key, locale)
 
 
 def write_round(

@@ -9,6 +9,8 @@ from typing import Any
 import lightgbm
 import numpy as np
 
+from poverty_risk.exceptions import Fault, FeatureError
+
 __all__ = ["Forest", "Rows", "boost", "draw_half", "set_parameters"]
 
 MAX_BIN = 255
@@ -80,7 +82,22 @@ def boost(
     -------
     Booster
         Read back from its text, so that a model that is loaded later is the same to the last bit.
+
+    Raises
+    ------
+    FeatureError
+        Nobody, or only households of one outcome, to boost on.
     """
+    outcomes = rows.target[mask]
+    if not 0 < outcomes.sum() < len(outcomes):
+        raise FeatureError(
+            Fault(
+                "rows to boost on, those before the later dates and the embargo",
+                f"{len(outcomes):,} with a label, {int(outcomes.sum()):,} of them with the outcome",
+                "households with and without the outcome",
+                "Add earlier as-of dates, widen the cohort, or train without embargo.",
+            )
+        )
     stopping = patience is not None and later is not None and bool(later.any())
     training = rows.dataset(mask, None)
     booster = lightgbm.train(

@@ -71,7 +71,7 @@ def _prepare() -> ColumnTransformer:
         StandardScaler(),
     )
     category = make_pipeline(
-        SimpleImputer(strategy="constant", fill_value="missing"),
+        SimpleImputer(strategy="constant", fill_value="missing", keep_empty_features=True),
         OneHotEncoder(handle_unknown="ignore", sparse_output=False),
     )
     return ColumnTransformer(

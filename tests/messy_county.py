@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,18 +40,21 @@ class MessyFile:
         Day of its export or delivery.
     rows
         Rows that are records, good or bad.
-    bad
-        Rows that cannot be read, by what is wrong with them.
+    rejected
+        Rows without a readable value in a column that a record cannot do without.
     repeated
         Rows that stand there twice.
+    spoiled
+        Cells that cannot be read in rows that can do without them.
     """
 
     path: Path
     kind: str
     exported: str
     rows: int
-    bad: dict[str, int] = field(default_factory=dict)
+    rejected: int = 0
     repeated: int = 0
+    spoiled: int = 0
 
 
 @dataclass(frozen=True)
@@ -334,7 +337,6 @@ def _monitored_export(tables: HistoryTables, day: str) -> pd.DataFrame:
 def _feeds(tables: HistoryTables, certificates: pd.Series) -> dict[str, pd.DataFrame]:
     """Departmental feeds over the whole time, each row with the day on which it was delivered."""
     bills, visit = tables["medical_bill"], tables["visit"]
-    work, measure = tables["work"], tables["assistance"]
     return {
         "medical_bills": pd.DataFrame(
             {
@@ -357,6 +359,20 @@ def _feeds(tables: HistoryTables, certificates: pd.Series) -> dict[str, pd.DataF
                 "录入日期": _write_days(visit["known_date"], DATES[:1]),
             }
         ),
+    }
+
+
+def _exports_of_events(
+    tables: HistoryTables, after: pd.Timestamp, day: str
+) -> dict[str, pd.DataFrame]:
+    """Exports of what became known since the export before."""
+
+    def recent(name: str) -> pd.DataFrame:
+        known = tables.known_before(day)[name]
+        return known[known["known_date"] >= after]
+
+    work, measure = recent("work"), recent("assistance")
+    return {
         "national_work": pd.DataFrame(
             {
                 "户编号": work["household_id"].to_numpy(),
@@ -406,44 +422,67 @@ def write_messy_county(folder: Path, households: int, seed: int = 0) -> MessyCou
     certificates = make_certificates(tables)
     rng = np.random.default_rng(seed)
     files = []
+    since = pd.Timestamp("1900-01-01")
     for number, day in enumerate(EXPORT_DAYS):
-        person = _person_export(tables, day, certificates)
-        # As a spreadsheet leaves a number of 18 digits that it took for a number.
-        rounded = _spoil(person, "证件号码", "6.12522E+17", 0.002, rng)
-        path = folder / f"家庭成员信息_{day.replace('-', '')}.csv"
-        encoding = ("gb18030", "utf-8-sig", "utf-8")[number % 3]
-        _write_csv(path, person, encoding, [f"{COUNTY}家庭成员信息表"])
-        files.append(MessyFile(path, "national_person", day, len(person), {"rounded": rounded}))
-        income = _income_export(tables, day)
-        wrong = _spoil(income, "人数", "四口人", 0.002, rng)
-        twice = pd.concat([income, income.iloc[1:4]])
-        path = folder / f"收入信息_{day.replace('-', '')}.xlsx"
-        _write_xlsx(path, twice, f"{COUNTY}{day[:4]}年收入信息", "合计")
-        files.append(
-            MessyFile(path, "national_income", day, len(twice), {"members": wrong}, repeated=3)
-        )
+        files += _write_exports(folder, tables, certificates, number, rng)
+        files += _write_events(folder, _exports_of_events(tables, since, day), day, rng)
+        since = pd.Timestamp(day)
     for quarter in pd.date_range("2022-03-31", EXPORT_DAYS[-1], freq="QE"):
         day = f"{quarter:%Y-%m-%d}"
         monitored = _monitored_export(tables, day)
         path = folder / f"监测对象_{quarter:%Y%m%d}.xlsx"
         _write_xlsx(path, monitored, f"{COUNTY}监测对象信息")
         files.append(MessyFile(path, "national_monitored", day, len(monitored)))
-    last = EXPORT_DAYS[-1]
-    feeds = _feeds(tables, certificates)
-    known = {
-        "medical_bills": ("结算日期", "13月32日"),
-        "visits": ("走访日期", "前天"),
-        "national_work": ("是否已务工", "也许"),
-        "national_measures": ("开始时间", "待定"),
-    }
-    for kind, frame in feeds.items():
-        column, value = known[kind]
+    files += _write_events(folder, _feeds(tables, certificates), EXPORT_DAYS[-1], rng)
+    return MessyCounty(files, tables, certificates)
+
+
+def _write_exports(
+    folder: Path,
+    tables: HistoryTables,
+    certificates: pd.Series,
+    number: int,
+    rng: np.random.Generator,
+) -> list[MessyFile]:
+    """Persons and income accounts as they stood on a day."""
+    day = EXPORT_DAYS[number]
+    person = _person_export(tables, day, certificates)
+    # As a spreadsheet leaves a number of 18 digits that it took for a number.
+    rounded = _spoil(person, "证件号码", "6.12522E+17", 0.002, rng)
+    path = folder / f"家庭成员信息_{day.replace('-', '')}.csv"
+    encoding = ("gb18030", "utf-8-sig", "utf-8")[number % 3]
+    _write_csv(path, person, encoding, [f"{COUNTY}家庭成员信息表"])
+    persons = MessyFile(path, "national_person", day, len(person), spoiled=rounded)
+    income = _income_export(tables, day)
+    wrong = _spoil(income, "人数", "四口人", 0.002, rng)
+    twice = pd.concat([income, income.iloc[1:4]])
+    path = folder / f"收入信息_{day.replace('-', '')}.xlsx"
+    _write_xlsx(path, twice, f"{COUNTY}{day[:4]}年收入信息", "合计")
+    accounts = MessyFile(path, "national_income", day, len(twice), repeated=3, spoiled=wrong)
+    return [persons, accounts]
+
+
+INDISPENSABLE = {
+    "medical_bills": ("结算日期", "13月32日"),
+    "visits": ("走访日期", "前天"),
+    "national_work": ("是否已务工", "也许"),
+    "national_measures": ("开始时间", "待定"),
+}
+"""A column of each kind that a record cannot do without, and something unreadable for it."""
+
+
+def _write_events(
+    folder: Path, frames: dict[str, pd.DataFrame], day: str, rng: np.random.Generator
+) -> list[MessyFile]:
+    files = []
+    for kind, frame in frames.items():
+        column, value = INDISPENSABLE[kind]
         wrong = _spoil(frame, column, value, 0.001, rng)
         if kind == "national_measures":
-            path = folder / f"{kind}_{last.replace('-', '')}.xls"
+            path = folder / f"{kind}_{day.replace('-', '')}.xls"
             _write_xls(path, frame, "帮扶措施明细")
         else:
-            path = folder / f"{kind}_{last.replace('-', '')}.csv"
+            path = folder / f"{kind}_{day.replace('-', '')}.csv"
             _write_csv(path, frame, "gb18030" if kind == "visits" else "utf-8")
-        files.append(MessyFile(path, kind, last, len(frame), {column: wrong}))
-    return MessyCounty(files, tables, certificates)
+        files.append(MessyFile(path, kind, day, len(frame), rejected=wrong))
+    return files

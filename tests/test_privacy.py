@@ -12,7 +12,17 @@ import pytest
 
 from poverty_risk import privacy
 from poverty_risk.exceptions import PovertyRiskError
-from poverty_risk.privacy import hash_id, mask_id, read_or_make_key, suppress_small_counts
+from poverty_risk.privacy import (
+    add_key,
+    hash_id,
+    mask_id,
+    mask_numbers,
+    read_keys,
+    read_or_make_key,
+    remove_old_keys,
+    suppress_small_counts,
+    use_newest_key,
+)
 from poverty_risk.progress import track
 
 KEY = b"0123456789abcdef"
@@ -143,7 +153,115 @@ def test_a_key_that_could_not_be_written_leaves_nothing_behind(tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
+# --- numbered keys ---
+
+
+def test_a_key_file_that_was_never_rotated_is_key_number_one(tmp_path):
+    path = tmp_path / "pseudonym.key"
+    key = read_or_make_key(path)
+    ring = read_keys(path)
+    assert (dict(ring.keys), ring.current, ring.newest, ring.key) == ({1: key}, 1, 1, key)
+    assert path.read_bytes() == key
+
+
+def test_a_new_key_waits_until_it_is_used_and_the_old_one_can_be_forgotten(tmp_path):
+    path = tmp_path / "pseudonym.key"
+    first = read_or_make_key(path)
+    waiting = add_key(path)
+    second = waiting.keys[2]
+    assert (waiting.current, waiting.newest) == (1, 2)
+    assert len(second) == 64
+    assert second != first
+    assert read_or_make_key(path) == first
+    assert add_key(path) == waiting  # a rotation that was interrupted goes on with the same key
+    assert use_newest_key(path).key == second
+    assert read_or_make_key(path) == second
+    assert dict(read_keys(path).keys) == {1: first, 2: second}
+    third = add_key(path).keys[3]
+    assert dict(remove_old_keys(path).keys) == {2: second, 3: third}
+    assert read_or_make_key(path) == second
+
+
+@posix
+def test_a_file_of_numbered_keys_is_for_its_owner_alone_and_says_what_it_is(tmp_path):
+    path = tmp_path / "pseudonym.key"
+    before = os.umask(0)
+    try:
+        ring = add_key(path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.read_text().splitlines() == [
+        "poverty-risk keys, format 1",
+        f"1 {ring.keys[1].decode()}",
+        f"2 {ring.keys[2].decode()}",
+        "current 1",
+    ]
+    assert [item.name for item in tmp_path.iterdir()] == ["pseudonym.key"]
+    assert ring.keys[1].decode() not in repr(ring)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda lines: lines[:-1],  # which is current?
+        lambda lines: [*lines, "current 2"],
+        lambda lines: [*lines[:-1], "current 7"],
+        lambda lines: [lines[0], lines[1][:20], *lines[2:]],
+        lambda lines: [lines[0], lines[1], lines[1], *lines[2:]],
+        lambda lines: [*lines, "and more"],
+    ],
+)
+def test_a_damaged_file_of_numbered_keys_is_refused_without_its_content(tmp_path, damage):
+    path = tmp_path / "pseudonym.key"
+    ring = add_key(path)
+    path.write_text("\n".join(damage(path.read_text().splitlines())))
+    with pytest.raises(PovertyRiskError, match="found a damaged file; .* backup") as caught:
+        read_keys(path)
+    assert not [key for key in ring.keys.values() if key.decode()[:20] in str(caught.value)]
+
+
+def test_a_key_that_was_chosen_by_hand_is_not_rotated(tmp_path):
+    """In a file of several keys it could not be told from its end or number."""
+    path = tmp_path / "pseudonym.key"
+    path.write_bytes(b"a sentence as a secret")
+    path.chmod(0o600)
+    with pytest.raises(PovertyRiskError, match="a key of another kind") as caught:
+        add_key(path)
+    assert "sentence" not in str(caught.value)
+    assert read_or_make_key(path) == b"a sentence as a secret"
+
+
+def test_a_ring_that_could_not_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "pseudonym.key"
+    key = read_or_make_key(path)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    with pytest.raises(PovertyRiskError, match="No space left on device"):
+        add_key(path)
+    assert read_or_make_key(path) == key
+    assert [item.name for item in tmp_path.iterdir()] == ["pseudonym.key"]
+
+
 # --- masks and small counts ---
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("13812345678", "13***78"),
+        ("11010119900307123X", "11***3X"),
+        ("\u7535\u8bdd\uff11\uff13\uff18\uff11\uff12\uff13\uff14\uff15\uff16\uff17\uff18", "\u7535\u8bdd\uff11\uff13***\uff17\uff18"),
+        ("asked on 2024-03-05, batch 20240305", "asked on 2024-03-05, batch 20240305"),
+        ("visits_13812345678.xlsx", "visits_13***78.xlsx"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_long_numbers_within_a_text_are_masked(text, masked):
+    assert mask_numbers(text) == masked
 
 
 @pytest.mark.parametrize(

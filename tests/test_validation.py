@@ -162,9 +162,20 @@ def test_sensitive_values_are_hidden_where_faults_are_told(column, value):
     assert result.rejected_rows.column(column).to_pylist() == [value]
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("13987654321", "13***21"), ("11010119900307123X and 5", "11***3X and 5"), ("soon", "soon"),
+     ("欧阳甲", "***"), ("20231301", "20231301"), ("id 欧", "***")],
+)  # fmt: skip
+def test_names_and_numbers_of_people_in_a_wrong_column_are_masked(value, shown):
+    result = _validate([{}, {"kind": value}])
+    assert result.rejected["found"].tolist() == [shown]
+    assert result.rejected_rows.column("kind").to_pylist() == [value]
+
+
 def test_a_long_cell_is_cut_in_the_fault_alone():
-    result = _validate([{}, {"loss": "9" * 150 + "x" * 5000}])
-    assert result.rejected.loc[0, "found"] == "9" * 150 + "x" * 50
+    result = _validate([{}, {"loss": "y" * 150 + "x" * 5000}])
+    assert result.rejected.loc[0, "found"] == "y" * 150 + "x" * 50
     assert len(result.rejected_rows.column("loss")[0].as_py()) == 5150
 
 

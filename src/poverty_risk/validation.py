@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from poverty_risk.exceptions import Fault, HistoryError
-from poverty_risk.privacy import mask_id
+from poverty_risk.privacy import mask_id, mask_numbers
 from poverty_risk.schema import ARROW_TYPES, Column, Schema, Table
 
 __all__ = [
@@ -104,7 +104,7 @@ def find_structure_faults(name: str, table: Table, raw: pa.Table) -> list[Fault]
     faults += [
         Fault(
             f"table '{name}'",
-            f"column '{column}'",
+            f"column '{mask_numbers(column)}'",
             f"declared columns: {', '.join(declared)}",
             "Declare it in a schema of your own, or leave it out.",
         )
@@ -113,7 +113,12 @@ def find_structure_faults(name: str, table: Table, raw: pa.Table) -> list[Fault]
     ]
     repeated = sorted({c for c in raw.column_names if raw.column_names.count(c) > 1})
     faults += [
-        Fault(f"table '{name}'", f"column '{column}' twice", "once", "Rename or drop one.")
+        Fault(
+            f"table '{name}'",
+            f"column '{mask_numbers(column)}' twice",
+            "once",
+            "Rename or drop one.",
+        )
         for column in repeated
     ]
     return faults
@@ -236,6 +241,15 @@ def _load(connection: duckdb.DuckDBPyConnection, table: Table, raw: pa.Table) ->
     return rules
 
 
+def _masked(text: str) -> str:
+    """SQL for what a cell holds, without the numbers and names that stand in a wrong column.
+
+    Codes and numbers of a schema are not written in Han characters; what is may be somebody's name.
+    """
+    numbers = f"regexp_replace({text}, '([0-9]{{2}})[0-9]{{5,}}([0-9][0-9Xx])', '\\1***\\2', 'g')"
+    return f"CASE WHEN regexp_matches({text}, '\\p{{Han}}') THEN '***' ELSE {numbers} END"
+
+
 def _describe_faults(
     connection: duckdb.DuckDBPyConnection, name: str, table: Table, rules: list[_Rule]
 ) -> pd.DataFrame:
@@ -248,7 +262,7 @@ def _describe_faults(
         if columns[rule.column].sensitive:
             found = _literal("(hidden)")
         elif rule.column in raw_columns:
-            found = f"LEFT(CAST(raw.{_quote(rule.column)} AS VARCHAR), {LONGEST_FOUND})"
+            found = _masked(f"LEFT(CAST(raw.{_quote(rule.column)} AS VARCHAR), {LONGEST_FOUND})")
         parts.append(
             f'SELECT {_literal(name)} AS "table", typed.__row AS "row", '
             f'{_literal(rule.column)} AS "column", {found} AS found, '
@@ -422,7 +436,7 @@ def validate_each(
         if name not in schema.tables:
             expected = f"one of {', '.join(schema.tables)}"
             remedy = "Rename it, or declare the table in a schema of your own."
-            faults.append(Fault("history", f"table '{name}'", expected, remedy))
+            faults.append(Fault("history", f"table '{mask_numbers(name)}'", expected, remedy))
             continue
         try:
             raw = load()

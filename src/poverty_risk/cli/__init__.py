@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from poverty_risk.cli import models, officers, records
+from poverty_risk.cli import models, officers, privacy, records
 from poverty_risk.exceptions import PovertyRiskError
 
 __all__ = ["cli", "main"]
@@ -33,6 +33,8 @@ def cli(verbose: bool) -> None:
 for _command in (
     models.demo,
     records.simulate,
+    records.sources,
+    records.import_command,
     records.check,
     models.train,
     models.evaluate,
@@ -43,6 +45,11 @@ for _command in (
     officers.card,
     officers.report,
     officers.feedback,
+    privacy.audit,
+    privacy.forget,
+    privacy.rotate_key,
+    privacy.assessment,
+    privacy.household_letter,
 ):
     cli.add_command(_command)
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from poverty_risk.cli.officers import make_round
-from poverty_risk.cli.options import CONFIG, FOLDER, LOCALE, MODEL, OUTPUT, load, show
+from poverty_risk.cli.options import CONFIG, FOLDER, LOCALE, MODEL, OUTPUT, REASON, load, show
 
 
 @click.command()
@@ -124,6 +124,7 @@ def evaluate(config_path: Path, folder: Path | None, output: Path | None, model:
 @MODEL
 @click.option("--as-of", "as_of", help="As-of date; by default the day after the history.")
 @LOCALE
+@REASON
 def predict(
     config_path: Path,
     folder: Path | None,
@@ -131,6 +132,7 @@ def predict(
     model: str,
     as_of: str | None,
     locale: str | None,
+    reason: str,
 ) -> None:
     """Score every household of a history; write the visit-priority table."""
     from poverty_risk import workflows  # noqa: PLC0415
@@ -139,7 +141,15 @@ def predict(
         config_path, folder, output, **{"scoring.as_of_date": as_of, "scoring.locale": locale}
     )
     tables, _ = workflows.read_tables(config)
-    show_scored(workflows.score_latest(config, tables, model))
+    scored = workflows.score_latest(config, tables, model)
+    workflows.record_export(
+        config,
+        "predict",
+        reason=reason,
+        output=scored["priority"],
+        households=len(scored["answer"]),
+    )
+    show_scored(scored)
 
 
 @click.command()
@@ -149,6 +159,7 @@ def predict(
 @click.option("--household", "households", multiple=True, required=True, help="Repeatable.")
 @click.option("--as-of", "as_of", help="As-of date; by default the day after the history.")
 @LOCALE
+@REASON
 def explain(
     config_path: Path,
     folder: Path | None,
@@ -156,12 +167,14 @@ def explain(
     households: tuple[str, ...],
     as_of: str | None,
     locale: str | None,
+    reason: str,
 ) -> None:
     """Explain the risk of single households in words."""
     from poverty_risk import workflows  # noqa: PLC0415
 
     config = load(config_path, folder, None, **{"scoring.as_of_date": as_of})
     tables, _ = workflows.read_tables(config)
+    workflows.record_export(config, "explain", reason=reason, households=len(households))
     click.echo(
         workflows.explain_households(
             config, tables, model, households, locale or config.scoring.locale

@@ -7,12 +7,14 @@ from typing import Any
 
 import click
 
-from poverty_risk.cli.options import CONFIG, FOLDER, LOCALE, MODEL, OUTPUT, load, show
+from poverty_risk.cli.options import CONFIG, FOLDER, LOCALE, MODEL, OUTPUT, REASON, load, show
 
 __all__ = ["card", "feedback", "make_round", "report", "visits"]
 
 
-def make_round(config: Any, tables: Any, model: Any, locale: str, **scope: str) -> None:
+def make_round(
+    config: Any, tables: Any, model: Any, locale: str, *, reason: str = "", **scope: str
+) -> None:
     """Choose whom to visit, write workbook and page, say what the list reaches."""
     from poverty_risk import workflows  # noqa: PLC0415
 
@@ -22,6 +24,10 @@ def make_round(config: Any, tables: Any, model: Any, locale: str, **scope: str) 
     listed = planned.round.visit_list
     click.echo(f"\n{len(listed.visits):,} visits, {len(listed.reserve):,} in reserve")
     show("expected returns reached with as many visits", listed.summary)
+    for name in ("workbook", "page"):
+        workflows.record_export(
+            config, "visits", reason=reason, output=paths[name], households=len(facts.cards)
+        )
     click.echo(f"workbook                {paths['workbook']}")
     click.echo(f"page                    {paths['page']}")
 
@@ -41,6 +47,7 @@ def make_round(config: Any, tables: Any, model: Any, locale: str, **scope: str) 
     help="Who reads: a village sees no health detail.",
 )
 @click.option("--place", default="", help="The township or village of that role.")
+@REASON
 def visits(
     config_path: Path,
     folder: Path | None,
@@ -50,6 +57,7 @@ def visits(
     locale: str | None,
     role: str,
     place: str,
+    reason: str,
 ) -> None:
     """Choose whom to visit; write the workbook and the page with a card of each household."""
     from poverty_risk import workflows  # noqa: PLC0415
@@ -57,7 +65,7 @@ def visits(
     config = load(config_path, folder, output, **{"scoring.as_of_date": as_of})
     tables, _ = workflows.read_tables(config)
     locale = locale or config.scoring.locale
-    make_round(config, tables, model, locale, role=role, place=place)
+    make_round(config, tables, model, locale, reason=reason, role=role, place=place)
 
 
 @click.command()
@@ -68,6 +76,7 @@ def visits(
 @click.option("--household", "households", multiple=True, required=True, help="Repeatable.")
 @click.option("--as-of", "as_of", help="As-of date; by default the day after the history.")
 @LOCALE
+@REASON
 def card(
     config_path: Path,
     folder: Path | None,
@@ -76,6 +85,7 @@ def card(
     households: tuple[str, ...],
     as_of: str | None,
     locale: str | None,
+    reason: str,
 ) -> None:
     """Write the printable cards of single households."""
     from poverty_risk import workflows  # noqa: PLC0415
@@ -86,6 +96,7 @@ def card(
     for path in workflows.write_cards(
         config, workflows.tell_round(planned, locale or config.scoring.locale)
     ):
+        workflows.record_export(config, "card", reason=reason, output=path, households=1)
         click.echo(f"card                    {path}")
 
 

@@ -7,7 +7,17 @@ from typing import Any
 
 import click
 
-__all__ = ["CONFIG", "FOLDER", "LOCALE", "MODEL", "OUTPUT", "load", "show"]
+__all__ = [
+    "CONFIG",
+    "FOLDER",
+    "LOCALE",
+    "MODEL",
+    "OUTPUT",
+    "REASON",
+    "REASON_REQUIRED",
+    "load",
+    "show",
+]
 
 CONFIG = click.option(
     "--config",
@@ -30,6 +40,10 @@ LOCALE = click.option(
     "--locale",
     type=click.Choice(["zh", "en"]),
     help="Language of all texts; by default the config's.",
+)
+REASON = click.option("--reason", default="", help="Why, for the office's log of what left it.")
+REASON_REQUIRED = click.option(
+    "--reason", required=True, help="Why, and who asked, for the office's log."
 )
 
 

@@ -1,4 +1,4 @@
-"""Commands about histories: made up, checked."""
+"""Commands about histories: made up, imported, checked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from poverty_risk.cli.options import LOCALE, show
+from poverty_risk.cli.options import CONFIG, LOCALE, OUTPUT, REASON, load, show
 
 
 @click.command()
@@ -29,7 +29,130 @@ def simulate(households: int, start: str, end: str, seed: int, folder: Path) -> 
     click.echo(f"{county.tables!r}\nwritten to {county.tables.write(folder)}")
 
 
+MAPPING = click.option(
+    "--mapping",
+    "mappings",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Mapping file of your own, before the shipped ones; repeatable.",
+)
+KIND = click.option("--kind", help="Name of the mapping, where a file is not recognised.")
+
+
+@click.group()
+def sources() -> None:
+    """Files of the national system and of departments, before they are imported."""
+
+
+@sources.command()
+@MAPPING
+@KIND
+@click.option(
+    "--write", type=click.Path(path_type=Path), help="Write a mapping to complete to this file."
+)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+def inspect(
+    mappings: tuple[Path, ...], kind: str | None, write: Path | None, files: tuple[Path, ...]
+) -> None:
+    """Say what FILES seem to be, how their columns are read, and what is not mapped."""
+    from poverty_risk.sources import inspect_source, load_mapping, write_mapping  # noqa: PLC0415
+
+    known = [load_mapping(path) for path in mappings]
+    for path in files:
+        for sheet in inspect_source(path, mappings=known, kind=kind):
+            name = "unknown" if sheet.mapping is None else sheet.mapping.name
+            others = ", ".join(f"{other} {share:.0%}" for other, share in sheet.candidates[:3])
+            click.echo(
+                f"\n{sheet.file} {sheet.sheet}: {name} ({sheet.confidence:.0%}), "
+                f"{sheet.rows:,} rows; {'ready' if sheet.ready else 'not ready'}"
+                + (f"; else {others}" if others else "")
+            )
+            click.echo(sheet.to_frame().to_string(index=False))
+            if sheet.missing:
+                click.echo(f"missing: {', '.join(sheet.missing)}")
+            if write is not None and sheet.mapping is not None:
+                click.echo(f"mapping to complete     {write_mapping(sheet, write)}")
+                write = None  # one file, of the first sheet
+
+
+@click.command("import")
+@CONFIG
+@OUTPUT
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    default=Path("data/interim/store"),
+    show_default=True,
+    help="Where every import is kept.",
+)
+@click.option(
+    "--history",
+    type=click.Path(path_type=Path),
+    default=Path("data/processed/history"),
+    show_default=True,
+    help="Where the history tables go.",
+)
+@MAPPING
+@KIND
+@click.option("--exported", help="Day of the export; by default what the file's name tells.")
+@click.option("--database", help="SQLAlchemy URL; with --table.")
+@click.option("--table", "db_tables", multiple=True, help="Table of the database; repeatable.")
+@click.option(
+    "--keep-private", is_flag=True, help="Keep names, telephones and ids, for the office alone."
+)
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+def import_command(
+    config_path: Path,
+    output: Path | None,
+    store: Path,
+    history: Path,
+    mappings: tuple[Path, ...],
+    kind: str | None,
+    exported: str | None,
+    database: str | None,
+    db_tables: tuple[str, ...],
+    keep_private: bool,
+    files: tuple[Path, ...],
+) -> None:
+    """Import FILES, folders or database tables; the same ones again change nothing."""
+    import pandas as pd  # noqa: PLC0415
+
+    from poverty_risk import workflows  # noqa: PLC0415
+    from poverty_risk.sources import DatabaseTable  # noqa: PLC0415
+
+    if (database is None) != (not db_tables) or not (files or db_tables):
+        message = "Give files, or --database with at least one --table."
+        raise click.UsageError(message)
+    config = load(config_path, None, output)
+    tables = [DatabaseTable(url=str(database), table=table) for table in db_tables]
+    done = workflows.import_history(
+        config,
+        [*files, *tables],
+        store=store,
+        folder=history,
+        exported=None if exported is None else pd.Timestamp(exported).date(),
+        mappings=mappings,
+        kind=kind,
+        keep_private=keep_private,
+    )
+    click.echo(done.report.to_frame().to_string(index=False))
+    counts = done.report.counts
+    click.echo(
+        f"{counts.read:,} rows read = {counts.accepted:,} accepted + {counts.rejected:,} rejected "
+        f"+ {counts.repeated:,} repeated"
+    )
+    for fault in done.report.faults:
+        click.echo(str(fault), err=True)
+    show("persons linked by feed", done.report.links.rates.to_pandas())
+    if done.report.links.near_misses.num_rows:
+        click.echo(f"near misses to decide   {done.report.near_misses_file}")
+    if done.rejected is not None:
+        click.echo(f"faults with their rows  {done.rejected}")
+    click.echo(f"{done.tables!r}\nhistory                 {done.folder}")
+
+
 @click.command()
+@CONFIG
 @click.option("--schema", default="archive", show_default=True, help="Name or YAML file.")
 @click.option(
     "--output",
@@ -43,13 +166,16 @@ def simulate(households: int, start: str, end: str, seed: int, folder: Path) -> 
 )
 @click.option("--as-of", "as_of", help="Only records known before; by default all.")
 @LOCALE
+@REASON
 @click.argument("folder", type=click.Path(path_type=Path))
 def check(
+    config_path: Path,
     schema: str,
     output: Path,
     rules: Path | None,
     as_of: str | None,
     locale: str | None,
+    reason: str,
     folder: Path,
 ) -> None:
     """Say what is wrong with the history tables of FOLDER; write a workbook to correct it."""
@@ -76,5 +202,12 @@ def check(
         faults.to_csv(rejected, index=False)
         rejected.chmod(0o600)  # it quotes what stands in the rows
         click.echo(f"rejected rows           {rejected}")
+    workflows.record_export(
+        load(config_path, None, output),
+        "check",
+        reason=reason,
+        output=found.paths["workbook"],
+        households=int(found.report.findings["household_id"].nunique()),
+    )
     for name, path in found.paths.items():
         click.echo(f"{name:<23} {path}")

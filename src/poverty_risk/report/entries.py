@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 from openpyxl.utils.datetime import from_excel
 
+from poverty_risk.privacy import mask_numbers
 from poverty_risk.report.returned import ReturnedRow, ReturnedWorkbook
 from poverty_risk.report.sheets import LOCKED, LONGEST_ENTRY, read_value
 from poverty_risk.wording import LOCALES, load_locale
@@ -143,7 +144,8 @@ class EntryReader:
     def add(self, row: ReturnedRow, code: str, column: str, found: object, **told: object) -> None:
         """Tell a fault of a row."""
         words = self.texts["errors"][code]
-        shown = read_value(found)
+        # Officers write names and numbers where they should not; those of numbers can be told.
+        shown = mask_numbers(read_value(found))
         shown = shown if len(shown) <= SHOWN else shown[: SHOWN - 1] + "…"
         self.faults.append(
             RowFault(

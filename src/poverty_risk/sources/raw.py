@@ -32,7 +32,8 @@ class SkippedRow:
     row
         Its number in the file, from 1.
     why
-        ``title``, ``header``, ``total``, ``repeated header`` or ``note``.
+        ``title``, ``header``, ``total``, ``repeated header``, ``note``, ``blank``, ``no header``, or
+        ``uneven``: a record that cannot be read, because it has other fields than the header.
     """
 
     row: int

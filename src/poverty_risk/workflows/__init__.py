@@ -1,6 +1,15 @@
 """The steps of a run, from a config to files: what the command line and the notebooks call."""
 
 from poverty_risk.workflows.checks import CheckedHistory, check_history
+from poverty_risk.workflows.forgetting import forget_everything_before, forget_households
+from poverty_risk.workflows.imports import ImportedHistory, import_history
+from poverty_risk.workflows.key_rotation import drop_old_keys, rotate_key
+from poverty_risk.workflows.privacy import (
+    check_audit,
+    record_export,
+    write_impact_assessment,
+    write_letter,
+)
 from poverty_risk.workflows.reports import (
     import_feedback,
     write_report_from_disk,
@@ -30,26 +39,36 @@ from poverty_risk.workflows.visits import (
 
 __all__ = [
     "CheckedHistory",
+    "ImportedHistory",
     "ScoredRound",
     "TaskResult",
     "TrainingData",
     "build_training_data",
+    "check_audit",
     "check_for_leakage",
     "check_history",
     "choose_tasks",
+    "drop_old_keys",
     "evaluate_model",
     "explain_households",
+    "forget_everything_before",
+    "forget_households",
     "import_feedback",
+    "import_history",
     "keep_similar",
     "latest_date",
     "load_features",
     "log_result",
     "plan_round",
     "read_tables",
+    "record_export",
+    "rotate_key",
     "score_latest",
     "tell_round",
     "train_task",
     "write_cards",
+    "write_impact_assessment",
+    "write_letter",
     "write_report_from_disk",
     "write_reports",
     "write_round",

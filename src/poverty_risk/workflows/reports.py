@@ -9,9 +9,10 @@ import pandas as pd
 
 from poverty_risk.config import Config
 from poverty_risk.evaluation import compute_group_metrics
+from poverty_risk.exceptions import PovertyRiskError
 from poverty_risk.explain import explain_risk
 from poverty_risk.predict import load_model
-from poverty_risk.privacy import read_or_make_key
+from poverty_risk.privacy import KeyRing, read_keys
 from poverty_risk.report.feedback import (
     Feedback,
     merge_feedback,
@@ -101,8 +102,7 @@ def import_feedback(
     before = None
     if kept.is_file():
         before = Feedback(outcomes=pd.read_parquet(kept), errors=pd.DataFrame())
-    key = read_or_make_key(office / "pseudonym.key")
-    found = read_feedback(workbook, lookup=lookup, imported_on=imported_on, key=key)
+    found = _read_signed(workbook, lookup, imported_on, read_keys(office / "pseudonym.key"))
     feedback = merge_feedback(before, found)
     temporary = kept.with_name(f".{kept.name}.tmp")
     feedback.outcomes.to_parquet(temporary)
@@ -116,3 +116,17 @@ def import_feedback(
         name = f"{Path(workbook).stem}_to_correct.xlsx"
         paths["errors"] = write_feedback_errors(feedback, config.output / "visits" / name)
     return feedback, paths
+
+
+def _read_signed(
+    workbook: str | Path, lookup: pd.DataFrame, imported_on: pd.Timestamp, ring: KeyRing
+) -> Feedback:
+    """Read a workbook with the key that it was signed with: it may be older than a rotation."""
+    older = sorted((number for number in ring.keys if number != ring.current), reverse=True)
+    errors: list[PovertyRiskError] = []
+    for key in (ring.key, *(ring.keys[number] for number in older)):
+        try:
+            return read_feedback(workbook, lookup=lookup, imported_on=imported_on, key=key)
+        except PovertyRiskError as error:
+            errors.append(error)
+    raise errors[0]

@@ -19,7 +19,7 @@ from poverty_risk.cohort import build_prediction_points
 from poverty_risk.config import Config, Task
 from poverty_risk.datasets import OUTCOMES, SimulatedCounty, make_household_history, read_eph
 from poverty_risk.evaluation import Evaluation, evaluate_risk
-from poverty_risk.exceptions import DeclarationError, Fault
+from poverty_risk.exceptions import DeclarationError, Fault, LabelError
 from poverty_risk.features import Catalog, build_features, load_catalog
 from poverty_risk.labels import label_returns
 from poverty_risk.leakage import LeakageReport, check_leakage
@@ -145,6 +145,7 @@ def build_training_data(
         labels = label_returns(tables, points, task.horizon, task.label)
         censored[name] = int(labels.isna().sum())
         labelled[name] = labels.dropna()
+    _check_labelled(labelled, censored)
     features = build_features(
         tables,
         pd.DataFrame(index=labelled["train"].index.append(labelled["test"].index)),
@@ -164,6 +165,21 @@ def build_training_data(
         train_points=train_points.loc[labelled["train"].index],
         test_points=test_points.loc[labelled["test"].index],
     )
+
+
+def _check_labelled(labelled: Mapping[str, pd.Series], censored: Mapping[str, int]) -> None:
+    faults = [
+        Fault(
+            f"{name} period",
+            f"{censored[name]:,} points, all of them censored",
+            "households that were followed to the end of the horizon and its reporting lag",
+            "Choose earlier as-of dates or a shorter horizon.",
+        )
+        for name, labels in labelled.items()
+        if labels.empty
+    ]
+    if faults:
+        raise LabelError(faults)
 
 
 def _prediction_task(tables: HistoryTables, task: Task) -> PredictionTask:

@@ -224,12 +224,13 @@ def tell_round(planned: ScoredRound, locale: str) -> VisitFacts:
     # Of these households alone: a contradiction with others' records needs the whole county (`check`).
     own = round_.tables.select_households(told)
     doubts = check_consistency(own, round_.visit_list.as_of_date)
-    words = {
-        "alternatives": sentences,
-        "similar": similar,
-        "quality": summarise_quality(doubts, told, locale),
-    }
-    return build_visit_facts(dataclasses.replace(round_, **words), planned.key, locale)
+    told_of = dataclasses.replace(
+        round_,
+        alternatives=sentences,
+        similar=similar,
+        quality=summarise_quality(doubts, told, locale),
+    )
+    return build_visit_facts(told_of, planned.key, locale)
 
 
 def write_round(
@@ -263,6 +264,7 @@ def write_cards(config: Config, facts: VisitFacts) -> list[Path]:
             render_card(card, facts.run),
             folder / f"{card.pseudonym}_{facts.run.locale}.html",
             "card",
+            private=True,
         )
         for card in facts.cards
     ]

@@ -1,0 +1,104 @@
+"""Files and databases of the county into the store, and from there into a history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+
+from poverty_risk.config import Config
+from poverty_risk.privacy import read_or_make_key
+from poverty_risk.schema import load_schema
+from poverty_risk.sources import DatabaseTable, ImportReport, build_history, import_sources
+from poverty_risk.tables import HistoryTables
+from poverty_risk.workflows.scoring import OFFICE_ONLY
+
+__all__ = ["ImportedHistory", "import_history"]
+
+
+@dataclass(frozen=True)
+class ImportedHistory:
+    """An import and what came of it.
+
+    Parameters
+    ----------
+    report
+        What became of each file, and who is who.
+    tables
+        The history of the whole store.
+    folder
+        Where the history was written.
+    rejected
+        CSV with the faults of this import, in ``office_only``; None without any.
+    """
+
+    report: ImportReport
+    tables: HistoryTables
+    folder: Path
+    rejected: Path | None
+
+
+def import_history(
+    config: Config,
+    sources: Sequence[str | Path | DatabaseTable],
+    *,
+    store: str | Path,
+    folder: str | Path,
+    exported: date | None = None,
+    mappings: Sequence[str | Path] = (),
+    kind: str | None = None,
+    keep_private: bool = False,
+) -> ImportedHistory:
+    """Import sources into a store and write the history of all that is in it.
+
+    Parameters
+    ----------
+    config
+        The run: its schema, its line, and the key in ``office_only`` of its output.
+    sources
+        Files, folders and database tables.
+    store
+        Folder of the store; made where there is none.
+    folder
+        Where the history goes; one that was written before is replaced.
+    exported, mappings, kind, keep_private
+        See `poverty_risk.sources.import_sources`.
+
+    Returns
+    -------
+    ImportedHistory
+        The report, the history and where it is.
+
+    Raises
+    ------
+    HistoryError
+        The store cannot be used, or nothing in it can be read.
+    """
+    office = config.output / OFFICE_ONLY
+    schema = load_schema(config.history.schema_name, config.history.extra_schema)
+    report = import_sources(
+        sources,
+        store,
+        read_or_make_key(office / "pseudonym.key"),
+        exported=exported,
+        mappings=mappings,
+        kind=kind,
+        schema=schema,
+        keep_private=keep_private,
+    )
+    tables = build_history(store, schema, config.line)
+    tables.write(folder)
+    return ImportedHistory(report, tables, Path(folder), _write_rejected(office, report))
+
+
+def _write_rejected(office: Path, report: ImportReport) -> Path | None:
+    lines: pd.DataFrame = report.rejected.to_pandas()
+    if lines.empty:
+        return None
+    path = office / "import_faults.csv"
+    lines.to_csv(path, index=False, encoding="utf-8-sig")
+    path.chmod(0o600)  # it quotes what stands in the rows
+    return path

@@ -53,6 +53,26 @@ def test_state_that_stays_is_one_record_and_a_change_is_known_from_its_export():
     assert (merged.told, merged.contradicted) == (3, 0)
 
 
+def _house(day, passed):
+    return _part("person", day, [{"household_id": "h", "item": "housing", "passed": passed}])
+
+
+def test_what_is_found_is_told_once_a_year_while_nothing_changes():
+    """A feature that looks back two years must not call a house unknown that each export calls safe."""
+    days = [date(2021, 12, 31), date(2022, 6, 30), date(2022, 12, 31), date(2024, 1, 31)]
+    rows, _ = _merge("check", [_house(day, True) for day in days])
+    assert [(row["event_date"], row["known_date"], row["passed"]) for row in rows] == [
+        (day, day, True) for day in (days[0], days[1], days[3])
+    ]
+    # A year with a change has that record, and the next one repeats what holds then.
+    rows, _ = _merge("check", [_house(day, day < days[2]) for day in days])
+    assert [(row["known_date"], row["passed"]) for row in rows] == [
+        (days[0], True),
+        (days[2], False),
+        (days[3], False),
+    ]
+
+
 def test_value_that_returns_is_a_change_again():
     rows, _ = _merge("household", [_home(JAN, 2.0), _home(FEB, 3.0), _home(MAR, 2.0)])
     assert [row["cultivated_land"] for row in rows] == [2.0, 3.0, 2.0]

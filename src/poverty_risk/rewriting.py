@@ -168,7 +168,7 @@ def rewrite_store(
                 with new.writing(new_key or key):
                     for delivery, sheets in zip(deliveries, changed, strict=True):
                         if sheets:
-                            new.add(delivery.origin, sheets)
+                            new.add(delivery.origin, sheets, delivery.unread)
                 # What lies beside the deliveries, such as decisions about persons.
                 own = ("imports", "office_only", "store.json", ".*")
                 others = shutil.ignore_patterns(*own)

@@ -105,6 +105,9 @@ class Table(Declared):
         Declared columns beside the ids, ``event_date`` and ``known_date``.
     treatment
         Whether its records are help given: features on it must be lagged and unconstrained.
+    observation
+        Whether a record is what was found on a day, not a state that holds until the next one: found
+        the same again later, it is another record.
     """
 
     label: Words
@@ -112,6 +115,7 @@ class Table(Declared):
     key: tuple[str, ...]
     columns: dict[str, Column]
     treatment: bool = False
+    observation: bool = False
 
     @property
     def id_columns(self) -> tuple[str, ...]:

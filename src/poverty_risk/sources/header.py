@@ -289,9 +289,12 @@ def _patterns(words: SourceWords) -> tuple[str, str]:
     totals = "|".join(_BLANKS.join(map(re.escape, word)) for word in words.totals)
     notes = "|".join(map(re.escape, words.notes))
     page = "|".join(map(re.escape, words.page))
-    total = rf"^.{{0,12}}?(?:{totals})\s*[:：]?$"
+    total = rf"^.{{0,12}}?(?:{totals})\s*[:\uff1a]?$"
     number = r"[^0-9]?\s*[0-9]+(?:\s*/\s*[0-9]+)?\s*"
-    return total, rf"^(?:(?:{notes})[^:：]{{0,8}}[:：]|{number}(?:{page})|(?:{page}){number}$)"
+    return (
+        total,
+        rf"^(?:(?:{notes})[^:\uff1a]{{0,8}}[:\uff1a]|{number}(?:{page})|(?:{page}){number}$)",
+    )
 
 
 def _find_repeated(columns: Sequence[pa.Array], line: Row) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class PlainHeader:
     levels: tuple[str, ...]
 
 
+@functools.cache
 def plain_header(header: str) -> PlainHeader:
     r"""Take a header apart.
 

@@ -127,7 +127,8 @@ def merge_parts(table: Table, parts: Sequence[Part], *, is_state: bool) -> Merge
     differently later stays with its first known date, and the correction is known from the day of
     the delivery that told it. A state that is told late, about a day before the last known state,
     holds on top of that one and from its day on. Who changes households leaves the old one on the
-    day before.
+    day before. What is found, such as a safe house, is told again once a year as long as deliveries
+    say the same: a feature that looks back so far must not call it unknown.
 
     Examples
     --------
@@ -150,6 +151,8 @@ def merge_parts(table: Table, parts: Sequence[Part], *, is_state: bool) -> Merge
         _date_corrections(connection, shape)
         connection.execute(_changes_sql(shape))
         connection.execute(_history_sql(shape))
+        if is_state and table.observation:
+            connection.execute(_found_again_sql(shape))
         columns = list(table.all_columns)
         query = f"SELECT {_list(columns)} FROM history"
         if moves:
@@ -317,6 +320,26 @@ def _changes_sql(shape: _Shape) -> str:
             SELECT *, {", ".join(before)} FROM wrapped WINDOW w AS {window}
         )
         SELECT {others}, {", ".join(changed)} FROM compared
+    """
+
+
+def _found_again_sql(shape: _Shape) -> str:
+    """Once in each year in which a fact was told and did not change: what holds of it, found anew."""
+    fact = _list(shape.fact)
+    same = " AND ".join(f"again.{_quote(n)} = history.{_quote(n)}" for n in shape.fact)
+    return f"""
+        INSERT INTO history
+        WITH again AS (
+            SELECT {fact}, min(known_date) AS day FROM told GROUP BY {fact}, year(known_date)
+        ), new AS (
+            SELECT again.* FROM again
+            LEFT JOIN (SELECT DISTINCT {fact}, year(known_date) AS said FROM history) AS history
+            ON {same} AND history.said = year(again.day)
+            WHERE history.said IS NULL
+        )
+        SELECT history.* REPLACE (new.day AS event_date, new.day AS known_date)
+        FROM new ASOF JOIN history
+        ON {same.replace("again.", "new.")} AND new.day >= history.known_date
     """
 
 

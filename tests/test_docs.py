@@ -150,6 +150,8 @@ def _written_commands() -> list[str]:
 def test_command_line_of_the_readme_can_be_given(line):
     _, name, *rest = shlex.split(line)
     command = cli.commands[name]
+    if isinstance(command, click.Group):
+        command = command.commands[rest.pop(0)]
     # Parsing alone: nothing is read or run. `<folder>` stands for a folder of the reader's.
     context = command.make_context(name, list(rest), resilient_parsing=False)
     assert context.params

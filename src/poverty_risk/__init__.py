@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from poverty_risk.baselines import VulnerabilityBaseline as VulnerabilityBaseline
     from poverty_risk.cohort import build_prediction_points as build_prediction_points
     from poverty_risk.comparison import build_comparison as build_comparison
+    from poverty_risk.consistency import check_consistency as check_consistency
     from poverty_risk.datasets import SimulatedCounty as SimulatedCounty
     from poverty_risk.datasets import make_household_history as make_household_history
     from poverty_risk.datasets import read_eph as read_eph
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from poverty_risk.similar import SimilarIndex as SimilarIndex
     from poverty_risk.similar import build_similar_index as build_similar_index
     from poverty_risk.similar import find_similar as find_similar
+    from poverty_risk.sources import build_history as build_history
+    from poverty_risk.sources import import_sources as import_sources
+    from poverty_risk.sources import inspect_source as inspect_source
     from poverty_risk.splits import TemporalSplit as TemporalSplit
     from poverty_risk.tables import HistoryTables as HistoryTables
     from poverty_risk.tables import read_history as read_history
@@ -68,10 +72,12 @@ _HOMES = {
     "VulnerabilityBaseline": "baselines",
     "build_comparison": "comparison",
     "build_features": "features",
+    "build_history": "sources",
     "build_prediction_points": "cohort",
     "build_reasons": "reasons",
     "build_similar_index": "similar",
     "build_visit_list": "visits",
+    "check_consistency": "consistency",
     "check_leakage": "leakage",
     "evaluate_risk": "evaluation",
     "evaluate_visit_list": "visits",
@@ -79,6 +85,8 @@ _HOMES = {
     "explain_risk": "explain",
     "find_alternatives": "alternatives",
     "find_similar": "similar",
+    "import_sources": "sources",
+    "inspect_source": "sources",
     "label_returns": "labels",
     "load_catalog": "features",
     "load_model": "predict",

@@ -289,11 +289,14 @@ def _patterns(words: SourceWords) -> tuple[str, str]:
     totals = "|".join(_BLANKS.join(map(re.escape, word)) for word in words.totals)
     notes = "|".join(map(re.escape, words.notes))
     page = "|".join(map(re.escape, words.page))
-    total = rf"^.{{0,12}}?(?:{totals})\s*[:\uff1a]?$"
+    # As a sign and not as an escape, which this engine of regular expressions does not know.
+    marks = ":\uff1a"
+    colon = f"[{marks}]"
+    total = rf"^.{{0,12}}?(?:{totals})\s*{colon}?$"
     number = r"[^0-9]?\s*[0-9]+(?:\s*/\s*[0-9]+)?\s*"
     return (
         total,
-        rf"^(?:(?:{notes})[^:\uff1a]{{0,8}}[:\uff1a]|{number}(?:{page})|(?:{page}){number}$)",
+        rf"^(?:(?:{notes})[^{marks}]{{0,8}}{colon}|{number}(?:{page})|(?:{page}){number}$)",
     )
 
 

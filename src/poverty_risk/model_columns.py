@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from poverty_risk.exceptions import Fault, FeatureError
+from poverty_risk.privacy import SMALL_COUNT
 
 __all__ = ["ModelColumns"]
 
@@ -98,10 +99,21 @@ class ModelColumns:
                 entry["shares"] = (counts / max(len(known), 1)).tolist()
             elif len(known):
                 at = np.linspace(0, 1, REFERENCE_QUANTILES)
-                grid = np.quantile(known, at, method="lower")
+                grid = np.quantile(_without_extremes(known), at, method="lower")
                 entry |= {"median": float(np.median(known)), "quantiles": grid.tolist()}
             described[name] = entry
         return described
+
+
+def _without_extremes(known: np.ndarray) -> np.ndarray:
+    """Values up to that of the tenth household from either end.
+
+    The smallest and the largest are each one household's, and a model folder leaves the office.
+    """
+    if len(known) < 2 * SMALL_COUNT:
+        return np.array([np.median(known)])
+    ordered = np.sort(known)
+    return np.clip(ordered, ordered[SMALL_COUNT - 1], ordered[-SMALL_COUNT])
 
 
 def _check_columns(features: pd.DataFrame, names: Sequence[str]) -> None:

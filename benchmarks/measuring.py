@@ -24,6 +24,7 @@ PACKAGES = (
     "ibis-framework",
     "scikit-learn",
     "lightgbm",
+    "numba",
     "shap",
 )
 HEAVY = ("mlflow", "shap", "sklearn", "matplotlib", "lightgbm", "ibis", "duckdb", "pandas", "scipy")

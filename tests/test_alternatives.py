@@ -68,14 +68,19 @@ def fitted():
 
 
 def _candidates(model, name, now):
-    """Every value on the better side at which some tree may change its mind, from the model's text."""
+    """Every value on the better side at which some tree may change its mind, from the model's text.
+
+    In whole hundredths, because a sentence tells no finer: onto or over the split.
+    """
     position = model.columns_.names.index(name)
     points = model.forest_.thresholds()[position]
     if name == "unsafe":
         return [0.0] if now == 1 else []
     if name == "income":
-        return [float(np.nextafter(p, np.inf)) for p in points if np.nextafter(p, np.inf) > now]
-    return [float(p) for p in points if p < now]
+        over = {int(np.floor(p * 100 + 1e-9)) + 1 for p in points}
+        return [step / 100 for step in sorted(over) if step / 100 > now]
+    onto = {int(np.floor(p * 100 + 1e-9)) for p in points}
+    return [step / 100 for step in sorted(onto) if step / 100 < now]
 
 
 def _tier(model, row, changes):

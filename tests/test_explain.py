@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from poverty_risk.exceptions import FeatureError
-from poverty_risk.explain import explain_risk
+from poverty_risk.explain import build_contribution_tables, explain_risk
 from poverty_risk.features import Catalog, FeatureSpec
 from poverty_risk.model import RiskModel
 
@@ -353,3 +353,79 @@ def test_shap_draws_one_household_from_the_base_to_its_margin(model, points):
     assert f"{explanation.margin.iloc[2]:.3f}".replace("-", "−") in texts.replace("-", "−")
     assert all(name in texts for name in NAMES)
     plt.close("all")
+
+
+# ------------------------------------------------------------------------ tables and the plain twin
+
+
+@pytest.fixture(scope="module")
+def refitted() -> RiskModel:
+    features, labels = make_points(800, seed=0)
+    model = RiskModel(
+        make_catalog(),
+        n_estimators=5,
+        learning_rate=0.4,
+        num_leaves=6,
+        min_child_samples=10,
+        colsample=1.0,
+        calibration=None,
+        early_stopping_rounds=None,
+        n_seeds=2,
+        n_refits=3,
+        n_jobs=2,
+    )
+    return model.fit(features, labels)
+
+
+def test_tables_and_plain_give_the_same_explanation(refitted, points):
+    plain = explain_risk(refitted, points, engine="plain", agreement=True)
+    found = explain_risk(refitted, points, engine="tables", agreement=True)
+    difference = (found.contributions - plain.contributions).abs()
+    assert float(difference.max(axis=None)) <= 1e-12
+    assert found.base_margin == pytest.approx(plain.base_margin, abs=1e-12)
+    pd.testing.assert_series_equal(found.risk, plain.risk)
+    assert (found.by_theme - plain.by_theme).abs().max(axis=None) <= 1e-12
+    assert plain.agreement is not None
+    assert plain.agreement.to_numpy().min() < 1  # otherwise the next line would say little
+    pd.testing.assert_frame_equal(found.agreement, plain.agreement)
+    empty = explain_risk(refitted, points.iloc[:0], engine="tables", agreement=True)
+    assert empty.contributions.shape == (0, 4)
+
+
+def test_a_household_alone_and_among_others_has_the_same_bits_from_tables(refitted, points):
+    whole = explain_risk(refitted, points, engine="tables")
+    alone = explain_risk(refitted, points.iloc[[3]], engine="tables")
+    assert alone.contributions.to_numpy().tobytes() == (
+        whole.contributions.iloc[[3]].to_numpy().tobytes()
+    )
+    assert alone.by_theme.to_numpy().tobytes() == whole.by_theme.iloc[[3]].to_numpy().tobytes()
+
+
+def count_plain_calls(monkeypatch) -> list[int]:
+    original, calls = RiskModel.contributions, []
+
+    def counted(self, features):
+        calls.append(len(features))
+        return original(self, features)
+
+    monkeypatch.setattr(RiskModel, "contributions", counted)
+    return calls
+
+
+def test_few_rows_are_explained_by_lightgbm_and_many_from_tables(points, monkeypatch):
+    model, calls = fit(), count_plain_calls(monkeypatch)
+    monkeypatch.setattr("poverty_risk.explain.MANY_ROWS", 20)
+    for rows in (19, 20, 40, 19):
+        # What was asked before changes nothing: the same rows get the same bits.
+        explain_risk(model, points.iloc[:rows])
+    assert calls == [19, 19]
+    build_contribution_tables(model)
+    explain_risk(model, points.iloc[:1])
+    assert calls == [19, 19]
+    explain_risk(model, points.iloc[:1], engine="plain")
+    assert calls == [19, 19, 1]
+
+
+def test_an_engine_that_does_not_exist_is_told(model, points):
+    with pytest.raises(FeatureError, match="found 'fast'; expected auto or tables or plain"):
+        explain_risk(model, points, engine="fast")

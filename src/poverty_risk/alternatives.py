@@ -16,6 +16,9 @@ from poverty_risk.wording import format_value, load_locale
 
 __all__ = ["Alternative", "Change", "find_alternatives"]
 
+SHOWN_IN_PERCENT = ("ratio", "share", "change", "variation")
+"""Units that sentences round to a hundredth."""
+
 ROWS_AT_ONCE = 200_000
 """Changed households that are put to the trees in one call: some hundred megabytes."""
 
@@ -124,7 +127,9 @@ def find_alternatives(
     writer = _Writer(catalog, locale)
     found: list[list[Alternative]] = [[] for _ in range(len(household))]
     for row, solutions in (singles | pairs).items():
-        chosen = sorted(solutions, key=lambda s: (s[1], [c.feature for c in s[0]]))[:most]
+        # A change that rounds to nothing in words cannot be told.
+        told = [solution for solution in solutions if writer.tells(solution[0])]
+        chosen = sorted(told, key=lambda s: (s[1], [c.feature for c in s[0]]))[:most]
         for changes, cost in chosen:
             risk, tier = search.judge(row, changes)
             text = writer.write(changes, risk, tier)
@@ -148,6 +153,10 @@ class _Lever:
         # A split asks "at most t?": the smallest step over it, or onto it.
         if whole:
             self.values = np.unique(np.floor(points) + (1.0 if self.up else 0.0))
+        elif spec.unit in SHOWN_IN_PERCENT:
+            # In steps that a sentence can tell: what it says must reach the tier, too.
+            steps = np.floor(points * 100 + 1e-9) + (1.0 if self.up else 0.0)
+            self.values = np.unique(np.round(steps / 100, 2))
         else:
             self.values = np.nextafter(points, np.inf) if self.up else points
         self.grid = grid
@@ -362,11 +371,24 @@ class _Writer:
             risk=format_value(risk, "share", self.locale),
         )
 
+    def tells(self, changes: Sequence[Change]) -> bool:
+        """Whether each change still is one in words."""
+        return all(len(set(self._values(change))) == 2 for change in changes)
+
+    def _values(self, change: Change) -> tuple[str, str]:
+        unit = self.catalog[change.feature].unit
+        before, after = (
+            format_value(value, unit, self.locale, beside=True)
+            for value in (change.before, change.value)
+        )
+        return before, after
+
     def _tell(self, change: Change) -> str:
         spec = self.catalog[change.feature]
+        before, after = self._values(change)
         kind = "flag" if spec.kind == "flag" else "up" if change.value > change.before else "down"
         return str(self.texts[kind]).format(
             label=spec.label(self.locale),
-            before=format_value(change.before, spec.unit, self.locale, beside=True),
-            after=format_value(change.value, spec.unit, self.locale, beside=True),
+            before=before,
+            after=after,
         )

@@ -161,6 +161,8 @@ class Forest:
     def __init__(self, boosters: Sequence[lightgbm.Booster], n_jobs: int = 2) -> None:
         self.boosters = tuple(boosters)
         self.n_jobs = n_jobs
+        # One row costs as much again without it.
+        self._base_margin: float | None = None
 
     @classmethod
     def from_texts(cls, texts: Sequence[str], columns: Sequence[str], n_jobs: int) -> Forest:
@@ -211,12 +213,17 @@ class Forest:
 
     def base_margin(self, n_features: int) -> float:
         """Mean margin over the rows boosted on, in log-odds."""
+        if self._base_margin is not None:
+            return self._base_margin
         blank = np.full((1, n_features), np.nan)
         bases = [np.asarray(b.predict(blank, pred_contrib=True))[0, -1] for b in self.boosters]
-        return float(np.mean(bases))
+        self._base_margin = float(np.mean(bases))
+        return self._base_margin
 
     def leaves(self, matrix: np.ndarray) -> np.ndarray:
         """Leaf that each row falls into, shape (n, trees of all boosters)."""
+        if not len(matrix):
+            return np.empty((0, sum(b.num_trees() for b in self.boosters)), dtype=np.int32)
         parts = [
             np.asarray(b.predict(matrix, pred_leaf=True, num_threads=self.n_jobs)).reshape(
                 len(matrix), -1

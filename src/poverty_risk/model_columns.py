@@ -113,7 +113,7 @@ def _without_extremes(known: np.ndarray) -> np.ndarray:
     if len(known) < 2 * SMALL_COUNT:
         return np.array([np.median(known)])
     ordered = np.sort(known)
-    return np.clip(ordered, ordered[SMALL_COUNT - 1], ordered[-SMALL_COUNT])
+    return np.asarray(np.clip(ordered, ordered[SMALL_COUNT - 1], ordered[-SMALL_COUNT]))
 
 
 def _check_columns(features: pd.DataFrame, names: Sequence[str]) -> None:

@@ -148,7 +148,9 @@ class HouseholdReasons:
     @property
     def risk_types(self) -> tuple[str, ...]:
         """Official risk types of what raises the risk, main one first; ``other`` only when alone."""
-        found = tuple(dict.fromkeys(reason.risk_type for reason in self.raising))
+        # What nobody knows is no risk of an official type.
+        told = [reason for reason in self.raising if not reason.is_gap]
+        found = tuple(dict.fromkeys(reason.risk_type for reason in told))
         return tuple(kind for kind in found if kind != "other") or found[:1]
 
 
@@ -388,12 +390,13 @@ def find_data_gaps(
     list of list of str
         What to ask for, one list per point.
     """
-    usual = usually_known(model)
-    catalog = _catalog_of(model)
-    asks = []
-    for name in usual:
+    catalog, asks, usual = _catalog_of(model), [], []
+    for name in usually_known(model):
         words = catalog[name].words.get(locale)  # type: ignore[call-overload]
-        asks.append(words.ask if words is not None and words.ask else catalog[name].label(locale))
+        if words is not None and words.ask is None:
+            continue  # that there is nothing to know, such as the time since a shock, is no gap
+        usual.append(name)
+        asks.append(words.ask if words is not None else catalog[name].label(locale))
     missing = features[usual].isna().to_numpy()
     found = []
     for row in missing:
@@ -419,8 +422,9 @@ def describe_risk(risk: float, horizon: str, locale: str = "zh") -> str:
     """
     words = load_locale(locale)["reasons"]
     key, base = ("of_hundred", 100) if risk >= 0.02 else ("of_hundred_rare", 1000)
-    return str(words[key]).format(
-        count=max(round(risk * base), 0), horizon=format_horizon(horizon, locale)
+    count = round(risk * base)
+    return str(words[key if count else "fewer_than_one"]).format(
+        count=count, horizon=format_horizon(horizon, locale)
     )
 
 

@@ -11,6 +11,8 @@ import pandas as pd
 from poverty_risk.exceptions import Fault, FeatureError, ModelFolderError
 from poverty_risk.explain import explain_risk
 from poverty_risk.model import RiskModel
+from poverty_risk.privacy import hash_id
+from poverty_risk.windows import Horizon
 from poverty_risk.wording import load_locale
 
 __all__ = ["SimilarHouseholds", "SimilarIndex", "build_similar_index", "find_similar"]
@@ -24,7 +26,7 @@ SHARED = 0.5
 
 @dataclass(frozen=True)
 class SimilarIndex:
-    """Leaves and outcomes of earlier households, without ids; stays in the office.
+    """Leaves and outcomes of earlier households, without their ids; stays in the office.
 
     Parameters
     ----------
@@ -39,6 +41,10 @@ class SimilarIndex:
         Names of the themes.
     model_id
         The model that the leaves belong to.
+    known_from
+        First day on which all outcomes were known, such as ``2024-03-01``; empty when nobody can tell.
+    owners, salt
+        Keyed hash of whose each row is and its key, so that no household is compared with itself.
 
     Examples
     --------
@@ -57,6 +63,9 @@ class SimilarIndex:
     raised: np.ndarray
     themes: tuple[str, ...]
     model_id: str
+    known_from: str = ""
+    owners: tuple[str, ...] = ()
+    salt: str = ""
 
     def write(self, path: str | Path) -> Path:
         """Write it as a NumPy archive without pickle."""
@@ -71,6 +80,9 @@ class SimilarIndex:
                 raised=self.raised,
                 themes=np.array(self.themes, dtype=np.str_),
                 model_id=np.array(self.model_id, dtype=np.str_),
+                known_from=np.array(self.known_from, dtype=np.str_),
+                owners=np.array(self.owners, dtype=np.str_),
+                salt=np.array(self.salt, dtype=np.str_),
             )
         temporary.chmod(0o600)
         temporary.replace(path)
@@ -93,6 +105,9 @@ class SimilarIndex:
                     content["raised"],
                     tuple(str(theme) for theme in content["themes"]),
                     str(content["model_id"]),
+                    str(content["known_from"]),
+                    tuple(str(owner) for owner in content["owners"]),
+                    str(content["salt"]),
                 )
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise ModelFolderError(
@@ -177,6 +192,8 @@ def build_similar_index(
     themes = tuple(explanation.by_theme.columns)
     raised = np.zeros((len(rows), len(themes)), dtype=bool)
     raised[outcome] = _raises(explanation.by_theme.to_numpy())
+    # A key of the index's own, so that its hashes fit nothing else; from the seed, so that it repeats.
+    salt = np.random.default_rng([seed, len(rows)]).bytes(16).hex()
     smallest = np.uint8 if leaves.max(initial=0) < 256 else np.uint16
     return SimilarIndex(
         leaves.astype(smallest),
@@ -184,7 +201,24 @@ def build_similar_index(
         raised,
         themes,
         getattr(model, "model_id_", None) or "unsaved",
+        _known_from(model, rows.index.get_level_values("as_of_date").max()),
+        tuple(hash_id(str(h), salt.encode(), 16) for h in _households(rows)),
+        salt,
     )
+
+
+def _households(rows: pd.DataFrame) -> pd.Index:
+    return rows.index.get_level_values("household_id")
+
+
+def _known_from(model: RiskModel, last: pd.Timestamp) -> str:
+    """The day from which on outcomes within the horizon of the last date are on record."""
+    if model.task is None or pd.isna(last):
+        return ""
+    task = model.task
+    lag = pd.Timedelta(days=task.schema.reporting_lag_days(task.label))
+    end = Horizon.parse(task.horizon).end(pd.DatetimeIndex([last]))[0]
+    return f"{(end + lag).date()}"
 
 
 def _raises(sums: np.ndarray) -> np.ndarray:
@@ -257,14 +291,23 @@ def find_similar(
         )
     leaves = model.forest_.leaves(model.columns_.matrix(household))
     number = min(number, len(index.leaves))
-    return [_describe(index, row, number, locale) for row in leaves]
+    owners = np.array(index.owners, dtype=np.str_)
+    found = []
+    for household_id, row in zip(_households(household), leaves, strict=True):
+        own = np.zeros(len(index.leaves), dtype=bool)
+        if len(owners):
+            own = owners == hash_id(str(household_id), index.salt.encode(), 16)
+        found.append(_describe(index, row, own, number, locale))
+    return found
 
 
 def _describe(
-    index: SimilarIndex, leaves: np.ndarray, number: int, locale: str
+    index: SimilarIndex, leaves: np.ndarray, own: np.ndarray, number: int, locale: str
 ) -> SimilarHouseholds:
     alike = np.count_nonzero(index.leaves == leaves, axis=1)
-    nearest = np.argsort(-alike, kind="stable")[:number]
+    # Last of all, and then left out: nobody is like itself by merit.
+    nearest = np.argsort(np.where(own, 1, -alike), kind="stable")[: min(number, int((~own).sum()))]
+    number = len(nearest)
     trouble = nearest[index.labels[nearest] == 1]
     shares = index.raised[trouble].mean(axis=0) if len(trouble) else np.zeros(len(index.themes))
     shared = [k for k in np.argsort(-shares, kind="stable") if shares[k] >= SHARED and len(trouble)]

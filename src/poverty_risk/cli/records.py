@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import sys
 from pathlib import Path
 
 import click
 
-from poverty_risk.cli.options import CONFIG, LOCALE, OUTPUT, REASON, load, show
+from poverty_risk.cli.options import (
+    CONFIG,
+    LOCALE,
+    OUTPUT,
+    REASON,
+    REASON_REQUIRED,
+    load,
+    show,
+)
+from poverty_risk.exceptions import PovertyRiskError
 
 
 @click.command()
@@ -58,8 +69,16 @@ def inspect(
     from poverty_risk.sources import inspect_source, load_mapping, write_mapping  # noqa: PLC0415
 
     known = [load_mapping(path) for path in mappings]
+    failed = False
     for path in files:
-        for sheet in inspect_source(path, mappings=known, kind=kind):
+        try:
+            sheets = inspect_source(path, mappings=known, kind=kind)
+        except PovertyRiskError as error:
+            # One bad file does not keep the others from being looked at.
+            click.echo(str(error), err=True)
+            failed = True
+            continue
+        for sheet in sheets:
             name = "unknown" if sheet.mapping is None else sheet.mapping.name
             others = ", ".join(f"{other} {share:.0%}" for other, share in sheet.candidates[:3])
             click.echo(
@@ -73,6 +92,30 @@ def inspect(
             if write is not None and sheet.mapping is not None:
                 click.echo(f"mapping to complete     {write_mapping(sheet, write)}")
                 write = None  # one file, of the first sheet
+    sys.exit(int(failed))
+
+
+@sources.command()
+@CONFIG
+@OUTPUT
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    default=Path("data/interim/store"),
+    show_default=True,
+    help="Store of an import with --keep-private.",
+)
+@REASON_REQUIRED
+@click.argument("ids", nargs=-1, required=True)
+def who(
+    config_path: Path, output: Path | None, store: Path, reason: str, ids: tuple[str, ...]
+) -> None:
+    """Say whose IDS are, hashes or pseudonyms of a workbook; only in the office, and logged."""
+    from poverty_risk import workflows  # noqa: PLC0415
+
+    config = load(config_path, None, output)
+    found = workflows.find_people(config, ids, store=store, reason=reason)
+    click.echo(found.to_string(index=False))
 
 
 @click.command("import")
@@ -115,8 +158,6 @@ def import_command(
     files: tuple[Path, ...],
 ) -> None:
     """Import FILES, folders or database tables; the same ones again change nothing."""
-    import pandas as pd  # noqa: PLC0415
-
     from poverty_risk import workflows  # noqa: PLC0415
     from poverty_risk.sources import DatabaseTable  # noqa: PLC0415
 
@@ -130,7 +171,7 @@ def import_command(
         [*files, *tables],
         store=store,
         folder=history,
-        exported=None if exported is None else pd.Timestamp(exported).date(),
+        exported=_read_day(exported),
         mappings=mappings,
         kind=kind,
         keep_private=keep_private,
@@ -149,18 +190,24 @@ def import_command(
     if done.rejected is not None:
         click.echo(f"faults with their rows  {done.rejected}")
     click.echo(f"{done.tables!r}\nhistory                 {done.folder}")
+    sys.exit(int(any(item.status == "failed" for item in done.report.files)))
+
+
+def _read_day(text: str | None) -> dt.date | None:
+    """The day that somebody gives, as one would find it in the name of a file."""
+    from poverty_risk.sources.export_days import find_export_day  # noqa: PLC0415
+
+    day = None if text is None else find_export_day(text)
+    if text is not None and day is None:
+        message = f"--exported {text!r}: no day such as 2024-03-31, and no month such as 202403."
+        raise click.UsageError(message)
+    return day
 
 
 @click.command()
 @CONFIG
 @click.option("--schema", default="archive", show_default=True, help="Name or YAML file.")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    default=Path("outputs/check"),
-    show_default=True,
-    help="Where the tables and the workbook to correct go.",
-)
+@OUTPUT
 @click.option(
     "--rules", type=click.Path(path_type=Path), help="YAML file of your own rules and parameters."
 )
@@ -171,7 +218,7 @@ def import_command(
 def check(
     config_path: Path,
     schema: str,
-    output: Path,
+    output: Path | None,
     rules: Path | None,
     as_of: str | None,
     locale: str | None,
@@ -182,6 +229,7 @@ def check(
     from poverty_risk import workflows  # noqa: PLC0415
     from poverty_risk.tables import read_history  # noqa: PLC0415
 
+    config = load(config_path, None, output)
     tables = read_history(folder, schema)
     click.echo(repr(tables))
     faults = tables.rejected
@@ -189,21 +237,25 @@ def check(
         counts = faults.groupby(["table", "column", "expected"]).size().rename("rows")
         show("rejected", counts.reset_index())
     found = workflows.check_history(
-        tables, output=output, rules=rules, as_of_date=as_of, locale=locale or "zh"
+        tables,
+        output=config.output,
+        rules=rules,
+        as_of_date=as_of,
+        locale=locale or config.scoring.locale,
     )
     hits = (found.report.rules["findings"] > 0).to_numpy()
     show("contradictions", found.rules[hits].dropna(axis=1, how="all"))
-    absent = sorted(set(found.report.not_run["table"]))
+    absent = sorted(set(", ".join(found.report.not_run["lacking"]).split(", ")) - {""})
     if absent:
         click.echo(f"rules not run for want of tables: {', '.join(absent)}")
     show("by township", found.townships)
     if len(faults):
-        rejected = output / "office_only" / "rejected.csv"
+        rejected = config.output / "office_only" / "rejected.csv"
         faults.to_csv(rejected, index=False)
         rejected.chmod(0o600)  # it quotes what stands in the rows
         click.echo(f"rejected rows           {rejected}")
     workflows.record_export(
-        load(config_path, None, output),
+        config,
         "check",
         reason=reason,
         output=found.paths["workbook"],

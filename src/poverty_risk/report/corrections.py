@@ -104,7 +104,8 @@ def number_findings(findings: pd.DataFrame, key: bytes) -> pd.Series:
     [12]
     """
     named = ["code", "table", "household_id", "person_id", "event_date"]
-    texts = findings[named].astype("str").fillna("").agg("\n".join, axis=1)
+    parts = findings[named].astype("str").fillna("").itertuples(index=False)
+    texts = pd.Series(["\n".join(part) for part in parts], index=findings.index, dtype="str")
     texts = texts + "\n" + findings["values"].astype("str")
     return texts.map(lambda text: hash_id(text, key)[:NUMBER_LENGTH]).astype("str")
 

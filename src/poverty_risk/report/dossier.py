@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from poverty_risk.baselines import OfficeRules
+from poverty_risk.baselines.rules import SEVERITIES
 from poverty_risk.cohort import find_groups
 from poverty_risk.comparison import build_comparison
 from poverty_risk.consistency import HouseholdQuality
 from poverty_risk.explain import RiskChange, RiskExplanation, explain_change, explain_risk
-from poverty_risk.features import build_features
 from poverty_risk.model import RiskModel
 from poverty_risk.privacy import SMALL_COUNT, hash_id, mask_id
 from poverty_risk.reasons import (
@@ -31,7 +31,7 @@ from poverty_risk.tables import HistoryTables
 from poverty_risk.visits import VisitList
 from poverty_risk.wording import format_horizon, format_value, load_locale
 
-__all__ = ["Round", "build_visit_facts"]
+__all__ = ["Round", "build_visit_facts", "choose_told"]
 
 SMALLEST_CHANGE = 0.001
 """A theme whose points moved by less is not told."""
@@ -39,6 +39,7 @@ SMALLEST_CHANGE = 0.001
 MOST_CHANGES = 3
 MOST_CHECKS = 6
 MOST_DOUBTS = 3
+HITS = ("red", "orange", "yellow")
 MANY_ERRORS = 2
 """From so many contradictions on, what a card stands on is in doubt."""
 FEW_GAPS, MANY_GAPS = 1, 4
@@ -73,6 +74,12 @@ class Round:
         MLflow run of the model, or empty.
     alternatives, similar
         Sentences by household_id, in the language of the facts.
+    asked
+        Households that are told of, whether they are on the list or not; None: all on it.
+    before
+        Features of the round before, of listed households that had a risk then.
+    thin
+        What is lacking of listed households without a risk, in the language of the facts.
     """
 
     tables: HistoryTables
@@ -87,6 +94,40 @@ class Round:
     run_id: str = ""
     alternatives: Mapping[str, Sequence[str]] | None = None
     similar: Mapping[str, str] | None = None
+    asked: Sequence[str] | None = None
+    before: pd.DataFrame | None = None
+    thin: Mapping[str, Sequence[str]] | None = None
+
+
+def choose_told(round_: Round) -> pd.DataFrame:
+    """Rows of the households that are told of: the list and the reserve, or those asked for.
+
+    Parameters
+    ----------
+    round_
+        What was scored and chosen.
+
+    Returns
+    -------
+    DataFrame
+        Rows of the visit list and of the reserve, ``order`` counted over both, ``is_reserve``. Who
+        was asked for and is on neither has ``why`` = ``asked``, order 0 and no day.
+    """
+    visits, reserve = round_.visit_list.visits, round_.visit_list.reserve
+    listed = pd.concat([visits.assign(is_reserve=False), reserve.assign(is_reserve=True)])
+    listed["order"] = np.arange(1, len(listed) + 1)
+    if round_.asked is None:
+        return listed
+    others = pd.Index(round_.asked).difference(listed.index)
+    known = round_.visit_list.households.loc[others]
+    ids = round_.features.index.get_level_values("household_id")
+    hits = round_.rules.hits(round_.features[ids.isin(others)]).droplevel("as_of_date").loc[others]
+    codes = pd.Series(
+        [list(hits.columns[row]) for row in hits.to_numpy()], index=others, dtype=object
+    )
+    extra = known.assign(why="asked", order=0, is_reserve=False, due_date=None, rule_codes=codes)
+    rows = [listed[listed.index.isin(round_.asked)], extra]
+    return pd.concat([part for part in rows if len(part)])
 
 
 def build_visit_facts(round_: Round, key: bytes, locale: str = "zh") -> VisitFacts:
@@ -111,14 +152,10 @@ def build_visit_facts(round_: Round, key: bytes, locale: str = "zh") -> VisitFac
     Reasons are told of those households only, with their own value a year earlier, the median of
     their village, source and date, and without themes whose direction refits do not share.
     """
-    listed = pd.concat([round_.visit_list.visits, round_.visit_list.reserve])
-    explained = _explain(round_, listed.index, locale)
+    told = choose_told(round_)
+    explained = _explain(round_, told.index, locale)
     writer = _CardWriter(round_, explained, key, locale)
-    visits = len(round_.visit_list.visits)
-    cards = tuple(
-        writer.write(order, str(household), row, is_reserve=order > visits)
-        for order, (household, row) in enumerate(listed.iterrows(), start=1)
-    )
+    cards = tuple(writer.write(str(household), row) for household, row in told.iterrows())
     return VisitFacts(_tell_run(round_, writer.policies.name[locale], locale), cards)
 
 
@@ -131,6 +168,7 @@ class _Explained:
     reasons: Sequence[HouseholdReasons]
     gaps: Sequence[Sequence[str]]
     change: RiskChange | None
+    changed: Mapping[str, int]
 
 
 def _explain(round_: Round, households: pd.Index, locale: str) -> _Explained:
@@ -142,17 +180,21 @@ def _explain(round_: Round, households: pd.Index, locale: str) -> _Explained:
     points = pd.DataFrame(index=features.index)
     comparison = build_comparison(tables, points, round_.features, model.catalog)
     told = features.index.get_level_values("household_id").astype(str)
-    change = None
-    if round_.previous is not None and len(features):
-        earlier = pd.MultiIndex.from_product([told, [round_.previous]], names=points.index.names)
-        before = build_features(tables, pd.DataFrame(index=earlier), model.catalog)
-        change = explain_change(model, before, features)
+    change, changed = None, told[:0]
+    if round_.before is not None and len(round_.before):
+        changed = told[told.isin(round_.before.index.get_level_values("household_id"))]
+        before = round_.before.droplevel("as_of_date").loc[changed]
+        before.index = pd.MultiIndex.from_product(
+            [changed, [round_.previous]], names=points.index.names
+        )
+        change = explain_change(model, before, features[told.isin(changed)])
     return _Explained(
         position={household: position for position, household in enumerate(told)},
         explanation=explanation,
         reasons=build_reasons(explanation, model, locale, comparison),
         gaps=find_data_gaps(features, model, locale),
         change=change,
+        changed={household: position for position, household in enumerate(changed)},
     )
 
 
@@ -167,32 +209,40 @@ class _CardWriter:
         points = pd.DataFrame(index=explained.explanation.features.index)
         self.accounts = build_accounts(round_.tables, points)
         self.ranks = _rank_in_places(round_)
+        self.severity = {rule.code: SEVERITIES[rule.severity] for rule in round_.rules.rules}
         self.rule_texts = {rule.code: getattr(rule, locale) for rule in round_.rules.rules}
 
-    def write(self, order: int, household: str, row: pd.Series, *, is_reserve: bool) -> CardFacts:
+    def write(self, household: str, row: pd.Series) -> CardFacts:
         at = self.explained.position.get(household)
         reasons = HouseholdReasons((), ()) if at is None else self.explained.reasons[at]
-        gaps = () if at is None else tuple(self.explained.gaps[at])
+        # Whose record is too thin for a risk is told what it lacks all the same.
+        answer = self.round.answer.loc[household].to_dict()
+        thin = (self.round.thin or {}).get(household, ())
+        gaps = tuple(thin if at is None else self.explained.gaps[at])
         risk = None if pd.isna(row["risk"]) else float(row["risk"])
         assert self.round.model.task is not None
         horizon = self.round.model.task.horizon
         quality = (self.round.quality or {}).get(household, HouseholdQuality())
-        confidence = _confidence(len(gaps), reasons.left_out, quality)
-        rules = tuple(self.rule_texts.get(code, code) for code in row.get("rule_codes") or ())
+        confidence = "low" if at is None else _confidence(len(gaps), reasons.left_out, quality)
+        codes = sorted(row.get("rule_codes") or (), key=lambda code: -self.severity.get(code, 0))
+        rules = tuple(self.rule_texts.get(code, code) for code in codes)
+        is_reserve, by_lot = bool(row["is_reserve"]), row["why"] == "random"
+        model_tier = None if risk is None else str(answer["tier"])
+        why = "random_hit" if by_lot and row["severity"] in HITS else str(row["why"])
         kinds = reasons.risk_types
         return CardFacts(
-            order=order,
+            order=int(row["order"]),
             pseudonym=hash_id(household, self.key),
             household=mask_id(household),
             township=_text(row.get("township_id")),
             village=_text(row.get("village_id")),
             is_reserve=is_reserve,
             why=str(row["why"]),
-            why_text=str(self.texts["why"][row["why"]]),
+            why_text=self._tell_why(why, str(row["tier"]), model_tier),
             rules=rules,
             tier=str(row["tier"]),
             tier_label=str(self.words["tiers"][row["tier"]]),
-            due_date=None if is_reserve else row["due_date"],
+            due_date=None if is_reserve or pd.isna(row["due_date"]) else row["due_date"],
             risk=risk,
             risk_text="" if risk is None else describe_risk(risk, horizon, self.locale),
             rank_text=self._rank_text(household),
@@ -201,8 +251,8 @@ class _CardWriter:
             left_out_text=self._left_out(reasons.left_out),
             themes=() if at is None else self._themes(at),
             accounts=self.accounts.get(household, ()),
-            changes=() if at is None else self._changes(at),
-            alternatives=tuple((self.round.alternatives or {}).get(household, ())),
+            changes=self._changes(household),
+            alternatives=self._alternatives(household, str(row["tier"]), model_tier),
             similar=(self.round.similar or {}).get(household, ""),
             checks=self._checks(reasons),
             options=self.policies.options(kinds, self.locale),
@@ -211,6 +261,23 @@ class _CardWriter:
             confidence_text=str(self.words["confidence_notes"][confidence]),
             risk_types=tuple(self.words["risk_types"][kind] for kind in kinds),
         )
+
+    def _tell_why(self, why: str, tier: str, model_tier: str | None) -> str:
+        """Why it is visited, and whose the tier is where rules and model differ."""
+        told = str(self.texts["why"][why])
+        if model_tier in (None, tier):
+            return told
+        names = self.words["tiers"]
+        whose = str(self.texts["by_rule"]).format(tier=names[tier], model=names[model_tier])
+        return f"{told}{self.words['sentence_separator']}{whose}"
+
+    def _alternatives(self, household: str, tier: str, model_tier: str | None) -> tuple[str, ...]:
+        """What the model would say, with a word where a rule holds the tier all the same."""
+        told = tuple((self.round.alternatives or {}).get(household, ()))
+        if model_tier in (None, tier):
+            return told
+        stays = str(self.texts["rules_stay"]).format(tier=self.words["tiers"][tier])
+        return tuple(f"{text}{stays}" for text in told)
 
     def _tell(self, reason: Reason) -> ReasonFact:
         return ReasonFact(
@@ -235,10 +302,12 @@ class _CardWriter:
             for theme, value in ordered.items()
         )
 
-    def _changes(self, at: int) -> tuple[str, ...]:
-        change = self.explained.change
-        if change is None:
+    def _changes(self, household: str) -> tuple[str, ...]:
+        change, at = self.explained.change, self.explained.changed.get(household)
+        if self.round.previous is None or household not in self.explained.position:
             return ()
+        if change is None or at is None:
+            return (str(self.texts["not_assessed"]),)
         before, after = float(change.before.iloc[at]), float(change.after.iloc[at])
         shown = [format_value(risk, "share", self.locale) for risk in (before, after)]
         if shown[0] == shown[1]:
@@ -334,7 +403,8 @@ def _tell_run(round_: Round, policies: str, locale: str) -> RunFacts:
         outcome=task.label if label is None else label[locale],
         model_id=str(answer["model_id"].iloc[0]) if len(answer) else "",
         run_id=round_.run_id,
-        snapshot=round_.tables.fingerprint[:12],
+        # Of what was known then: written again later, it is the same round.
+        snapshot=round_.tables.known_before(listed.as_of_date).fingerprint[:12],
         scored=int((answer["status"] == "ok").sum()),
         not_scored={words["status"][name]: _shown(count) for name, count in statuses.items()},
         figures={str(way): float(value) for way, value in summary["expected_returns"].items()}

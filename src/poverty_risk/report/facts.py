@@ -294,14 +294,35 @@ def scope_to_role(
     cards = facts.cards
     if role != "county":
         cards = tuple(card for card in cards if getattr(card, role) == place)
+        _check_one_place(cards, place)
     if role == "village":
         cards = tuple(_without_health(card, hidden_text) for card in cards)
     by_tier = {
         tier: sum(card.tier == tier for card in cards if not card.is_reserve)
         for tier in facts.run.by_tier
     }
-    run = dataclasses.replace(facts.run, role=role, place=place, by_tier=by_tier)
+    # Prices of other villages and townships are theirs.
+    prices = facts.run.quota_prices
+    if role != "county":
+        prices = tuple(row for row in prices if row["level"] == "county")
+    run = dataclasses.replace(
+        facts.run, role=role, place=place, by_tier=by_tier, quota_prices=prices
+    )
     return VisitFacts(run, cards)
+
+
+def _check_one_place(cards: tuple[CardFacts, ...], place: str) -> None:
+    """Villages of two townships may have one name: nobody must see the other's households."""
+    townships = sorted({card.township for card in cards})
+    if len(townships) > 1:
+        raise DeclarationError(
+            Fault(
+                "place",
+                f"'{place}' in {len(townships)} townships ({', '.join(townships[:5])})",
+                "a village of one township",
+                "Give villages ids that are unique in the county.",
+            )
+        )
 
 
 def _without_health(card: CardFacts, hidden_text: str) -> CardFacts:

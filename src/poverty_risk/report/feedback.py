@@ -180,7 +180,8 @@ def read_feedback(
         outcomes=_frame(outcomes),
         errors=pd.DataFrame([asdict(fault) for fault in faults], columns=list(ERROR_COLUMNS)),
         notes=book.notes,
-        not_visited=len(empty),
+        # A sheet that was copied holds its households twice.
+        not_visited=len({row.pseudonym for row in empty} - {row.pseudonym for row in filled}),
         returned=book,
     )
 
@@ -281,13 +282,26 @@ def merge_feedback(existing: Feedback | None, new: Feedback) -> Feedback:
     >>> len(merge_feedback(None, nothing).outcomes)
     0
     """
-    outcomes = new.outcomes
+    outcomes, notes = new.outcomes, tuple(new.notes)
     if existing is not None and len(existing.outcomes):
         seen = set(existing.outcomes["version_id"])
         added = outcomes[~outcomes["version_id"].isin(seen)]
+        notes += _tell_reverted(existing, new)
         outcomes = pd.concat([existing.outcomes, added]) if len(added) else existing.outcomes
     outcomes = outcomes.sort_values("known_date", kind="stable").reset_index(drop=True)
-    return Feedback(outcomes, new.errors, new.notes, new.not_visited, new.returned)
+    return Feedback(outcomes, new.errors, notes, new.not_visited, new.returned)
+
+
+def _tell_reverted(existing: Feedback, new: Feedback) -> tuple[str, ...]:
+    """A note on rows that say what was corrected since."""
+    ordered = existing.outcomes.sort_values("known_date", kind="stable")
+    now = ordered.drop_duplicates("record_id", keep="last").set_index("record_id")["version_id"]
+    again = new.outcomes[new.outcomes["version_id"].isin(set(ordered["version_id"]))]
+    count = int((again["version_id"] != again["record_id"].map(now)).sum())
+    if not count or new.returned is None:
+        return ()
+    texts = load_locale(new.returned.record.locale)["workbook"]["notes"]
+    return (str(texts["reverted"]).format(count=count),)
 
 
 def write_feedback_errors(feedback: Feedback, path: str | Path) -> Path:

@@ -69,7 +69,7 @@ def _tell_risk(risk: float | None, texts: Mapping[str, str]) -> str:
     if risk is None:
         return texts["none"]
     name, base = ("of_hundred", 100) if risk >= RARE else ("of_thousand", 1000)
-    return texts[name].format(count=max(round(risk * base), 0))
+    return texts[name].format(count=max(round(risk * base), 1))
 
 
 def _without_departments(check: str, locale: str) -> str:

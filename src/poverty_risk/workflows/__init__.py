@@ -2,7 +2,7 @@
 
 from poverty_risk.workflows.checks import CheckedHistory, check_history
 from poverty_risk.workflows.forgetting import forget_everything_before, forget_households
-from poverty_risk.workflows.imports import ImportedHistory, import_history
+from poverty_risk.workflows.imports import ImportedHistory, find_people, import_history
 from poverty_risk.workflows.key_rotation import drop_old_keys, rotate_key
 from poverty_risk.workflows.privacy import (
     check_audit,
@@ -51,6 +51,7 @@ __all__ = [
     "drop_old_keys",
     "evaluate_model",
     "explain_households",
+    "find_people",
     "forget_everything_before",
     "forget_households",
     "import_feedback",

@@ -10,13 +10,21 @@ from pathlib import Path
 import pandas as pd
 
 from poverty_risk.config import Config
+from poverty_risk.exceptions import HistoryError
 from poverty_risk.privacy import read_or_make_key
 from poverty_risk.schema import load_schema
-from poverty_risk.sources import DatabaseTable, ImportReport, build_history, import_sources
+from poverty_risk.sources import (
+    DatabaseTable,
+    ImportReport,
+    Store,
+    build_history,
+    import_sources,
+)
 from poverty_risk.tables import HistoryTables
+from poverty_risk.workflows.privacy import record_export
 from poverty_risk.workflows.scoring import OFFICE_ONLY
 
-__all__ = ["ImportedHistory", "import_history"]
+__all__ = ["ImportedHistory", "find_people", "import_history"]
 
 
 @dataclass(frozen=True)
@@ -89,9 +97,14 @@ def import_history(
         schema=schema,
         keep_private=keep_private,
     )
-    tables = build_history(store, schema, config.line)
+    rejected = _write_rejected(office, report)
+    try:
+        tables = build_history(store, schema, config.line)
+    except HistoryError as error:
+        # Why nothing is there is told by what could not be imported.
+        raise HistoryError([*report.faults, *error.faults]) from None
     tables.write(folder)
-    return ImportedHistory(report, tables, Path(folder), _write_rejected(office, report))
+    return ImportedHistory(report, tables, Path(folder), rejected)
 
 
 def _write_rejected(office: Path, report: ImportReport) -> Path | None:
@@ -102,3 +115,37 @@ def _write_rejected(office: Path, report: ImportReport) -> Path | None:
     lines.to_csv(path, index=False, encoding="utf-8-sig")
     path.chmod(0o600)  # it quotes what stands in the rows
     return path
+
+
+def find_people(
+    config: Config, ids: Sequence[str], *, store: str | Path, reason: str, who: str | None = None
+) -> pd.DataFrame:
+    """Say whose hashes or pseudonyms are, from what the office itself keeps; written down in its log.
+
+    Parameters
+    ----------
+    config
+        The run: its lookup of pseudonyms, and its log.
+    ids
+        Hashed ids as in the history, or pseudonyms as in a workbook.
+    store
+        An import store that was filled with ``keep_private``.
+    reason, who
+        For the log.
+
+    Returns
+    -------
+    DataFrame
+        asked, id (in the history), field, value; without a row for who is not known.
+    """
+    office = config.output / OFFICE_ONLY
+    record_export(config, "sources who", reason=reason, households=len(ids), who=who)
+    lookup = {}
+    if (office / "households.csv").is_file():
+        rows = pd.read_csv(office / "households.csv", dtype=str, keep_default_na=False)
+        lookup = dict(zip(rows["pseudonym"], rows["household_id"], strict=True))
+    asked = pd.DataFrame({"asked": list(ids), "id": [lookup.get(one, one) for one in ids]})
+    opened = Store(store)
+    kept = [opened.read_private(delivery).to_pandas() for delivery in opened.deliveries()]
+    private = pd.concat(kept) if kept else pd.DataFrame(columns=["id", "field", "value"])
+    return asked.merge(private.drop_duplicates(), on="id")

@@ -16,6 +16,7 @@ from poverty_risk.rotation import (
     rotate_store,
     write_private_table,
 )
+from poverty_risk.sources import Store
 from poverty_risk.workflows.forgetting import FEEDBACK, LOOKUP, read_office_table
 from poverty_risk.workflows.privacy import KEY_FILE, record_export
 from poverty_risk.workflows.scoring import OFFICE_ONLY
@@ -93,6 +94,10 @@ def rotate_key(
     ring = add_key(office / KEY_FILE)
     old, new = ring.key, ring.keys[ring.newest]
     known = IdMap({}) if id_map is None else IdMap.read(id_map, old, new)
+    if store is not None:
+        # What the store keeps of ids serves the history and the lookup, too.
+        own = _read_ids(Path(store), old, new)
+        known = IdMap({**own.new_by_old, **known.new_by_old})
     replaced, dropped = {}, 0
     if history is not None:
         replaced["history"] = rotate_history(history, known)
@@ -106,6 +111,12 @@ def rotate_key(
         config, "rotate-key: done", reason=f"key {number}", households=households, who=who
     )
     return Rotation(number, replaced, dropped, households)
+
+
+def _read_ids(store: Path, old: bytes, new: bytes) -> IdMap:
+    opened = Store(store)
+    parts = [opened.read_private(delivery).to_pandas() for delivery in opened.deliveries()]
+    return IdMap.build(pd.concat(parts), old, new) if parts else IdMap({})
 
 
 def _rotate_office(office: Path, known: IdMap, new: bytes) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ from poverty_risk.model import RiskModel
 from poverty_risk.predict import load_model, predict_with_features
 from poverty_risk.privacy import mask_id, read_or_make_key
 from poverty_risk.report.documents import write_document
-from poverty_risk.report.dossier import Round, build_visit_facts
+from poverty_risk.report.dossier import Round, build_visit_facts, choose_told
 from poverty_risk.report.facts import VisitFacts, scope_to_role
 from poverty_risk.report.html import render_card, write_page
 from poverty_risk.report.policies import PolicyTable
@@ -77,21 +79,35 @@ def plan_round(
     tables: HistoryTables,
     model: RiskModel | str | Path,
     households: Iterable[str] | None = None,
+    locale: str | None = None,
 ) -> ScoredRound:
     """Score every household at the config's date and choose whom to visit.
 
-    With `households` given, the list holds just those of them that can be visited.
+    The list is that of the whole county; with `households` given, only theirs are told of.
+
+    Raises
+    ------
+    FeatureError
+        Nobody has a risk, or one of the asked households has none; the error says why.
     """
     loaded, as_of = load_model(model), latest_date(config, tables)
     # Too little data for a risk is enough for a rule: the features of such households are there, and
     # they are candidates, too.
-    answer, features = predict_with_features(tables, as_of_date=as_of, model=loaded, explain=False)
-    _check_asked(answer, households)
+    answer, features = predict_with_features(
+        tables,
+        as_of_date=as_of,
+        model=loaded,
+        explain=False,
+        locale=locale or config.scoring.locale,
+    )
+    asked = None if households is None else tuple(str(household) for household in households)
+    _check_scored(answer)
+    _check_asked(answer, asked)
     path = config.baselines.rules
     rules = OfficeRules.load(None if path in (None, "shipped") else path)
     key = read_or_make_key(config.output / OFFICE_ONLY / "pseudonym.key")
     candidates = _find_candidates(config, tables, answer, features, rules)
-    visit_list = _choose(config, candidates, as_of, key, households)
+    visit_list = _choose(config, candidates, as_of, key)
     settings = config.visits
     previous = settings.previous_date(as_of)
     similar = config.output / OFFICE_ONLY / "similar.npz"
@@ -105,9 +121,10 @@ def plan_round(
             rules,
             previous,
             PolicyTable.load(None if settings.policies == "shipped" else settings.policies),
+            asked=asked,
         ),
         key,
-        _read_similar(similar, loaded),
+        _read_similar(similar, loaded, as_of),
     )
 
 
@@ -115,9 +132,18 @@ def _scored(answer: pd.DataFrame) -> pd.Index:
     return answer.index[answer["status"] == "ok"]
 
 
+def _check_scored(answer: pd.DataFrame) -> None:
+    if len(_scored(answer)):
+        return
+    counts = answer["status"].value_counts()
+    found = ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "no household"
+    expected = "households with a risk"
+    raise FeatureError(Fault("visit round", found, expected, "Check the as-of date."))
+
+
 def _check_asked(answer: pd.DataFrame, households: Iterable[str] | None) -> None:
     """Asked households without a risk are told with the reason, not left out silently."""
-    asked = pd.Index([] if households is None else [str(household) for household in households])
+    asked = pd.Index([] if households is None else list(households))
     faults = [
         Fault(
             f"household '{mask_id(household)}'", "no record of it", "a known one", "Check the id."
@@ -135,15 +161,22 @@ def _check_asked(answer: pd.DataFrame, households: Iterable[str] | None) -> None
         raise FeatureError(faults)
 
 
-def _read_similar(path: Path, model: RiskModel) -> SimilarIndex | None:
-    """The index of this very model, or none: training of another one may have replaced it."""
+def _read_similar(path: Path, model: RiskModel, as_of: pd.Timestamp) -> SimilarIndex | None:
+    """The index of this very model, if its outcomes were known by then; or none."""
     if not path.is_file():
         return None
     index = SimilarIndex.read(path)
-    if index.model_id == getattr(model, "model_id_", None):
-        return index
-    logger.warning("No similar households: '%s' belongs to another model.", path.name)
-    return None
+    if index.model_id != getattr(model, "model_id_", None):
+        logger.warning("No similar households: '%s' belongs to another model.", path.name)
+        return None
+    if index.known_from and as_of < pd.Timestamp(index.known_from):
+        logger.warning(
+            "No similar households: what became of them was known from %s on only; on that date the "
+            "model itself had not been trained either.",
+            index.known_from,
+        )
+        return None
+    return index
 
 
 def _find_candidates(
@@ -175,21 +208,8 @@ def _choose(
     candidates: pd.DataFrame,
     as_of: pd.Timestamp,
     key: bytes,
-    households: Iterable[str] | None,
 ) -> VisitList:
     settings = config.visits
-    if households is not None:
-        asked = candidates[candidates.index.isin([str(household) for household in households])]
-        return build_visit_list(
-            asked,
-            capacity=max(len(asked), 1),
-            as_of_date=as_of,
-            random_share=0.0,
-            first=settings.first,
-            tiers=settings.deadlines,
-            seed=config.seed,
-            key=key,
-        )
     return build_visit_list(
         candidates,
         capacity=settings.capacity_for(int(candidates["risk"].notna().sum())),
@@ -206,9 +226,12 @@ def _choose(
 
 
 def tell_round(planned: ScoredRound, locale: str) -> VisitFacts:
-    """Put a planned round into words: one card per household of the list and of the reserve."""
+    """Put a planned round into words: one card per household of the list and of the reserve.
+
+    Of households that were asked for only theirs, also of those that are on neither.
+    """
     round_ = planned.round
-    listed = pd.concat([round_.visit_list.visits, round_.visit_list.reserve]).index
+    listed = choose_told(round_).index
     ids = round_.features.index.get_level_values("household_id")
     features = round_.features[ids.isin(listed)]
     told = [str(household) for household in features.index.get_level_values("household_id")]
@@ -222,15 +245,49 @@ def tell_round(planned: ScoredRound, locale: str) -> VisitFacts:
         for household, items in zip(told, alternatives, strict=True)
     }
     # Of these households alone: a contradiction with others' records needs the whole county (`check`).
-    own = round_.tables.select_households(told)
+    households = [str(household) for household in listed]
+    own = round_.tables.select_households(households)
     doubts = check_consistency(own, round_.visit_list.as_of_date)
     told_of = dataclasses.replace(
         round_,
         alternatives=sentences,
         similar=similar,
-        quality=summarise_quality(doubts, told, locale),
+        before=_find_before(round_, told, locale),
+        thin=_find_thin(round_, [one for one in households if one not in set(told)], locale),
+        quality=summarise_quality(doubts, households, locale),
     )
     return build_visit_facts(told_of, planned.key, locale)
+
+
+def _find_thin(round_: Round, households: list[str], locale: str) -> dict[str, list[str]]:
+    """What is lacking of those without a risk, in the language of the cards."""
+    if not households:
+        return {}
+    answer, _ = predict_with_features(
+        round_.tables,
+        as_of_date=round_.visit_list.as_of_date,
+        model=round_.model,
+        households=households,
+        locale=locale,
+        explain=False,
+    )
+    return {str(household): list(gaps) for household, gaps in answer["data_gaps"].items()}
+
+
+def _find_before(round_: Round, households: list[str], locale: str) -> pd.DataFrame | None:
+    """Features of the round before, of those who had a risk then: nothing moved for the others."""
+    if round_.previous is None or not households:
+        return None
+    answer, features = predict_with_features(
+        round_.tables,
+        as_of_date=round_.previous,
+        model=round_.model,
+        households=households,
+        locale=locale,
+        explain=False,
+    )
+    ids = features.index.get_level_values("household_id")
+    return features[ids.isin(_scored(answer))]
 
 
 def write_round(
@@ -246,7 +303,10 @@ def write_round(
     folder.mkdir(parents=True, exist_ok=True)
     hidden = str(load_locale(locale)["card_texts"]["hidden"])
     facts = scope_to_role(facts, role, place, hidden_text=hidden)
-    name = "_".join(part for part in ("visits", place, locale) if part)
+    # A village may be called anything; a file may not.
+    plain = re.sub(r"[^\w-]+", "-", place)[:40]
+    told = "" if role == "county" else f"{role}-{plain}-{_short_hash(place)}"
+    name = "_".join(part for part in ("visits", told, locale) if part)
     return {
         "workbook": write_workbook(facts, folder / f"{name}.xlsx", planned.key),
         "page": write_page(facts, folder / f"{name}.html"),
@@ -254,6 +314,10 @@ def write_round(
             config.output / OFFICE_ONLY, planned.round.answer.index, planned.key
         ),
     }
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
 
 
 def write_cards(config: Config, facts: VisitFacts) -> list[Path]:

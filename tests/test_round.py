@@ -1,0 +1,183 @@
+"""A planned round: what its cards say of those who are hard to tell of."""
+
+import dataclasses
+import re
+
+import pandas as pd
+import pytest
+
+from poverty_risk import (
+    PredictionTask,
+    RiskModel,
+    build_features,
+    build_prediction_points,
+    label_returns,
+    load_catalog,
+    make_household_history,
+    workflows,
+)
+from poverty_risk.config import load_config
+from poverty_risk.exceptions import DeclarationError, FeatureError
+from poverty_risk.report.facts import scope_to_role
+from poverty_risk.similar import build_similar_index
+from poverty_risk.tables import HistoryTables
+
+AS_OF = "2023-07-01"
+SPARSE, NEW = "SPARSE1", "NEWHH1"
+
+
+def _with_two_more(tables):
+    """One household of which little is known and a rule is hit; one that came after the last round."""
+    frames = {name: tables[name] for name in tables.names}
+    home = frames["household"].iloc[[0]]
+    old = home.assign(household_id=SPARSE, event_date="2022-01-01", known_date="2022-01-05")
+    flood = pd.DataFrame(
+        {"household_id": [SPARSE], "event_date": ["2023-05-01"], "known_date": ["2023-05-05"],
+         "kind": ["flood"], "loss": [9000.0]}
+    )  # fmt: skip
+    of = {name: frame[frame.get("household_id") == tables.households[0]] for name, frame in
+          frames.items() if "household_id" in frame}  # fmt: skip
+    late = {}
+    for name, frame in of.items():
+        told = frame.assign(household_id=NEW, known_date=pd.Timestamp(AS_OF) - pd.Timedelta(days=9))
+        told = told[told["event_date"] < told["known_date"]]
+        for column in ("person_id", "bill_id", "loan_id"):
+            if column in told:
+                told[column] = "N" + told[column].astype(str)
+        late[name] = told.drop_duplicates(list(tables.schema.tables[name].key))
+    for name in of:
+        frames[name] = pd.concat([frames[name], late[name]])
+    frames["household"] = pd.concat([frames["household"], old])
+    frames["shock"] = pd.concat([frames["shock"], flood])
+    return HistoryTables.from_frames(frames, tables.schema, tables.line, tables.observed_to)
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+    tables = make_household_history(150, start="2019-01-01", end="2024-01-01", seed=3).tables
+    points = build_prediction_points(tables, ["2020-07-01", "2021-07-01", "2022-02-01"])
+    labels = label_returns(tables, points, "12mo", "any").dropna()
+    catalog = load_catalog("archive")
+    features = build_features(tables, points.loc[labels.index], catalog)
+    task = PredictionTask(tables.schema, "at_risk", "any", "12mo", dict(tables.line or {}))
+    model = RiskModel(
+        catalog, task, n_estimators=12, num_leaves=7, learning_rate=0.2, min_child_samples=10,
+        n_jobs=1, embargo=False, early_stopping_rounds=None,
+    ).fit(features, labels)  # fmt: skip
+    output = tmp_path_factory.mktemp("round")
+    config = load_config(
+        "configs/quick.yaml",
+        {
+            "output": str(output),
+            "scoring.as_of_date": AS_OF,
+            "visits.share": "0.6",
+            "visits.reserve": "3",
+        },
+    )
+    model.save(output / "model")
+    model = RiskModel.load(output / "model")
+    build_similar_index(model, features, labels).write(output / "office_only" / "similar.npz")
+    tables = _with_two_more(tables)
+    return config, tables, model, workflows.plan_round(config, tables, model)
+
+
+def _cards(planned, locale="en"):
+    return {card.household: card for card in workflows.tell_round(planned[3], locale).cards}
+
+
+def test_too_little_data_is_no_high_confidence_and_tells_what_is_lacking(planned):
+    answer = planned[3].round.answer
+    assert answer.loc[SPARSE, "status"] == "insufficient_data"
+    listed = planned[3].round.visit_list.visits
+    assert listed.loc[SPARSE, "why"] == "rule"
+    card = _cards(planned)["S***1"]
+    assert (card.risk, card.confidence) == (None, "low")
+    assert card.data_gaps
+    assert not re.search("[一-鿿]", "".join(card.data_gaps))
+
+
+def test_nothing_moved_for_who_was_not_assessed_in_the_round_before(planned):
+    config, tables, model, _ = planned
+    asked = workflows.plan_round(config, tables, model, [NEW])
+    (card,) = workflows.tell_round(asked, "en").cards
+    assert card.changes == ("not assessed in the last round; nothing to compare with",)
+
+
+def test_a_card_on_request_says_what_the_list_says(planned):
+    config, tables, model, whole = planned
+    visits = whole.round.visit_list.visits
+    listed, other = (
+        visits.index[2],
+        whole.round.answer.index[whole.round.answer["status"] == "ok"][-1],
+    )
+    assert other not in [*visits.index, *whole.round.visit_list.reserve.index]
+    facts = workflows.tell_round(workflows.plan_round(config, tables, model, [listed, other]), "zh")
+    first, second = facts.cards
+    of_list = next(c for c in workflows.tell_round(whole, "zh").cards if c.order == 3)
+    assert first == of_list
+    assert (second.why, second.order, second.due_date) == ("asked", 0, None)
+    assert second.why_text.startswith("应要求打印，不在本轮走访清单上")
+
+
+def test_where_a_rule_sets_the_tier_the_card_says_what_the_model_says(planned):
+    round_ = planned[3].round
+    listed = round_.visit_list.visits
+    model_tier = round_.answer.loc[listed.index, "tier"]
+    differs = listed["risk"].notna() & (listed["tier"] != model_tier)
+    assert differs.any()
+    assert not differs.all()
+    cards = {card.order: card for card in workflows.tell_round(planned[3], "zh").cards}
+    for order, differ in enumerate(differs, start=1):
+        assert ("模型评估为" in cards[order].why_text) == differ
+        assert all(("预警规则仍按" in text) == differ for text in cards[order].alternatives)
+
+
+def test_similar_households_are_not_shown_before_their_outcomes_were_known(planned, caplog):
+    config, tables, model, _ = planned
+    early = config.model_copy(
+        update={
+            "scoring": config.scoring.model_copy(
+                update={"as_of_date": pd.Timestamp("2021-02-01").date()}
+            )
+        }
+    )
+    round_ = workflows.plan_round(early, tables, model)
+    assert round_.similar is None
+    assert "known from" in caplog.text
+
+
+def test_a_date_on_which_nobody_has_a_risk_is_an_error(planned):
+    config, tables, model, _ = planned
+    nobody = config.model_copy(
+        update={
+            "scoring": config.scoring.model_copy(
+                update={"as_of_date": pd.Timestamp("2010-01-01").date()}
+            )
+        }
+    )
+    with pytest.raises(
+        FeatureError, match="visit round: found .*; expected households with a risk"
+    ):
+        workflows.plan_round(nobody, tables, model)
+
+
+def test_a_place_never_becomes_a_path(planned):
+    config, _, _, whole = planned
+    facts = workflows.tell_round(whole, "en")
+    hostile = "x/../../../../ESCAPED"
+    cards = tuple(dataclasses.replace(card, village=hostile) for card in facts.cards[:2])
+    facts = dataclasses.replace(facts, cards=cards)
+    paths = workflows.write_round(config, whole, facts, role="village", place=hostile)
+    folder = (config.output / "visits").resolve()
+    assert {paths[name].resolve().parent for name in ("workbook", "page")} == {folder}
+
+
+def test_a_village_sees_no_prices_of_others_and_no_village_of_the_same_name(planned):
+    facts = workflows.tell_round(planned[3], "en")
+    village = facts.cards[0].village
+    scoped = scope_to_role(facts, "village", village)
+    assert {row["level"] for row in scoped.run.quota_prices} <= {"county"}
+    twin = dataclasses.replace(facts.cards[1], village=village, township="T999")
+    doubled = dataclasses.replace(facts, cards=(facts.cards[0], twin))
+    with pytest.raises(DeclarationError, match="in 2 townships"):
+        scope_to_role(doubled, "village", village)

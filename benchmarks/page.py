@@ -22,9 +22,10 @@ import poverty_risk as pr
 from poverty_risk.alternatives import find_alternatives
 from poverty_risk.baselines import OfficeRules
 from poverty_risk.cohort import find_groups
-from poverty_risk.report.dossier import Round, build_visit_facts
+from poverty_risk.report.dossier import build_visit_facts
 from poverty_risk.report.facts import VisitFacts
 from poverty_risk.report.html import render_page, write_page
+from poverty_risk.report.round import Round
 from poverty_risk.similar import build_similar_index, find_similar
 from poverty_risk.visits import VisitList, build_visit_list
 

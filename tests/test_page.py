@@ -132,7 +132,7 @@ def test_a_card_has_fields_for_what_the_visit_finds() -> None:
     labels = [label.text for label in fields.all("b")]
     assert labels == [
         "Visited on", "Visited by", "Found true", "Risk type", "Measure planned",
-        "Reason for disagreeing", "Note", "Officer's signature", "Household's signature",
+        "Reason for disagreeing", "Note", "Officer's signature",
     ]  # fmt: skip
     boxes = [box.text for box in fields.all("i")]
     # The same answers as in the workbook that the record is copied to.
@@ -234,7 +234,7 @@ def test_lists_show_each_household_once_and_the_reserve_apart(locale: str) -> No
     assert [int(row["data-order"]) for row in reserve] == [10, 11, 12]
     first = [cell.text for cell in visits[0].all("td")]
     words = load_locale(locale)
-    themes = [words["themes"][theme] for theme in ("income", "health", "data_gap")]
+    themes = [words["themes"][theme] for theme in ("income", "data_gap")]  # health: cards alone
     assert first[0] == "1"
     assert first[1] == words["tiers"]["red"]
     assert first[2] == "H0***01" + f"{1:020x}"
@@ -254,8 +254,8 @@ def test_lists_and_their_data_hold_no_health_detail(locale: str) -> None:
     private = [texts["health"]["text"], texts["health"]["source"], texts["rule"], texts["check"]]
     private += [texts["option"], texts["similar"], texts["income"]["text"], "13,500", "1.35"]
     assert [text for text in private if text in shown] == []
-    # The name of the theme may be told; the risk types illness and disability as one alone.
-    assert words["themes"]["health"] in lists[0]
+    # Nor the name of the theme; the risk types illness and disability as one alone, to filter by.
+    assert words["themes"]["health"] not in lists[0]
     kinds = [option.text for option in page.one("select", id="kind").all("option")]
     assert kinds[1:] == [words["risk_types"]["industry_failure"], words["page"]["tools"]["health"]]
     assert [row["kinds"] for row in data_of(page)["rows"][:2]] == [[kinds[1]], [kinds[2]]]
@@ -294,7 +294,8 @@ def test_filters_offer_what_the_round_has() -> None:
 def test_the_data_of_a_row() -> None:
     row = data_of(page_of(make_facts("en")))["rows"][1]
     searched = row.pop("searched").split()
-    assert {"2", "H0***02", f"{2:020x}", "Chengguan", "Xipo", "orange", "health"} <= set(searched)
+    assert {"2", "H0***02", f"{2:020x}", "Chengguan", "Xipo", "orange"} <= set(searched)
+    assert "health" not in searched
     assert row == {
         "order": 2,
         "household": "H0***02",

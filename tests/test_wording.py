@@ -349,7 +349,7 @@ def test_a_larger_change_never_reads_as_a_smaller_one(first, second):
         (
             "wage_change_4m",
             -1.0,
-            "近四个月的月均务工收入比此前一年下降100%",
+            "与此前一年相比，近四个月的月均务工收入下降100%",
             "monthly wages of the last four months fell by 100% compared with the year before",
         ),
         ("workers_now_count_122d", 0, "目前无人务工", "nobody at work now"),

@@ -412,19 +412,34 @@ def usually_known(model: RiskModel) -> list[str]:
     return sorted(known, key=lambda name: shares[name])
 
 
-def describe_risk(risk: float, horizon: str, locale: str = "zh") -> str:
+def describe_risk(risk: float, horizon: str, locale: str = "zh", outcome: str = "") -> str:
     """A risk in words: of 100 (or 1,000) such households about so many.
+
+    Parameters
+    ----------
+    risk
+        Calibrated probability.
+    horizon
+        How far ahead it looks.
+    locale
+        Language.
+    outcome
+        Name of the outcome, which is told as what it is: being identified is no return to poverty.
 
     Examples
     --------
+    >>> describe_risk(0.12, "12mo", "en", "newly identified as a monitored household")
+    'Of 100 such households about 12 within 12 months: newly identified as a monitored household'
     >>> describe_risk(0.12, "12mo", "en")
-    'Of 100 such households about 12 get into trouble within 12 months'
+    'Of 100 such households about 12 within 12 months: get into trouble'
     """
     words = load_locale(locale)["reasons"]
     key, base = ("of_hundred", 100) if risk >= 0.02 else ("of_hundred_rare", 1000)
     count = round(risk * base)
     return str(words[key if count else "fewer_than_one"]).format(
-        count=count, horizon=format_horizon(horizon, locale)
+        count=count,
+        horizon=format_horizon(horizon, locale),
+        outcome=outcome or words["some_outcome"],
     )
 
 

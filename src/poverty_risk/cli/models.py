@@ -68,7 +68,7 @@ def show_scored(scored: dict[str, Any]) -> None:
     counts = ", ".join(f"{k} {n:,}" for k, n in answer["status"].value_counts().items())
     tiers = ", ".join(f"{k} {n:,}" for k, n in answer["tier"].value_counts().items())
     click.echo(f"\nscored {answer['as_of_date'].iloc[0].date()}: {counts}; {tiers}")
-    click.echo(f"visit-priority table    {scored['priority']}")
+    click.echo(f"risk ranking            {scored['priority']}")
     click.echo(f"explained households    {scored['explained']}")
 
 
@@ -134,7 +134,7 @@ def predict(
     locale: str | None,
     reason: str,
 ) -> None:
-    """Score every household of a history; write the visit-priority table."""
+    """Score every household of a history; write the ranking by risk."""
     from poverty_risk import workflows  # noqa: PLC0415
 
     config = load(

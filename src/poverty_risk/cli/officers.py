@@ -18,11 +18,11 @@ def make_round(
     """Choose whom to visit, write workbook and page, say what the list reaches."""
     from poverty_risk import workflows  # noqa: PLC0415
 
-    planned = workflows.plan_round(config, tables, model)
+    planned = workflows.plan_round(config, tables, model, locale=locale)
     facts = workflows.tell_round(planned, locale)
     paths = workflows.write_round(config, planned, facts, **scope)
     listed = planned.round.visit_list
-    click.echo(f"\n{len(listed.visits):,} visits, {len(listed.reserve):,} in reserve")
+    click.echo(f"\nwhole county: {len(listed.visits):,} visits, {len(listed.reserve):,} in reserve")
     show("expected returns reached with as many visits", listed.summary)
     for name in ("workbook", "page"):
         workflows.record_export(
@@ -30,6 +30,7 @@ def make_round(
         )
     click.echo(f"workbook                {paths['workbook']}")
     click.echo(f"page                    {paths['page']}")
+    click.echo(f"whose the rows are      {paths['who']}  (stays in the office)")
 
 
 @click.command()
@@ -92,7 +93,7 @@ def card(
 
     config = load(config_path, folder, output, **{"scoring.as_of_date": as_of})
     tables, _ = workflows.read_tables(config)
-    planned = workflows.plan_round(config, tables, model, households)
+    planned = workflows.plan_round(config, tables, model, households, locale)
     for path in workflows.write_cards(
         config, workflows.tell_round(planned, locale or config.scoring.locale)
     ):

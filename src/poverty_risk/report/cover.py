@@ -178,6 +178,12 @@ class _Cover:
             self.pair(label, str(shown))
         visits = self.count(self.run.figures.get("visits"))
         self.pair("", self.texts["figures_note"].format(visits=visits))
+        for name, count in self.run.waiting.items():
+            if count != 0:
+                told = self.words["page"]["waiting"][name].format(count=self.count(count))
+                self.pair("", self.of_county(told))
+        if self.run.simulated:
+            self.pair("", self.words["page"]["simulated"])
 
     def counts(self) -> None:
         """Households that are not on the list, and why; small counts are not told."""

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from poverty_risk.baselines import OfficeRules
 from poverty_risk.baselines.rules import SEVERITIES
 from poverty_risk.cohort import find_groups
 from poverty_risk.comparison import build_comparison
 from poverty_risk.consistency import HouseholdQuality
 from poverty_risk.explain import RiskChange, RiskExplanation, explain_change, explain_risk
-from poverty_risk.model import RiskModel
-from poverty_risk.privacy import SMALL_COUNT, hash_id, mask_id
+from poverty_risk.privacy import hash_id, mask_id
 from poverty_risk.reasons import (
     HouseholdReasons,
     Reason,
@@ -25,109 +23,23 @@ from poverty_risk.reasons import (
     find_data_gaps,
 )
 from poverty_risk.report.accounts import build_accounts
-from poverty_risk.report.facts import CardFacts, ReasonFact, RunFacts, ThemeFact, VisitFacts
+from poverty_risk.report.facts import CardFacts, ReasonFact, ThemeFact, VisitFacts
 from poverty_risk.report.policies import PolicyTable
-from poverty_risk.tables import HistoryTables
-from poverty_risk.visits import VisitList
-from poverty_risk.wording import format_horizon, format_value, load_locale
+from poverty_risk.report.round import Round, choose_told, name_outcome, tell_run
+from poverty_risk.wording import format_value, load_locale
 
-__all__ = ["Round", "build_visit_facts", "choose_told"]
+__all__ = ["build_visit_facts"]
 
 SMALLEST_CHANGE = 0.001
 """A theme whose points moved by less is not told."""
 
 MOST_CHANGES = 3
 MOST_CHECKS = 6
-MOST_DOUBTS = 3
 HITS = ("red", "orange", "yellow")
 MANY_ERRORS = 2
 """From so many contradictions on, what a card stands on is in doubt."""
 FEW_GAPS, MANY_GAPS = 1, 4
 """Up to which number of data gaps a card is well founded, and from which on it is not."""
-
-
-@dataclass(frozen=True)
-class Round:
-    """A scored round: what `build_visit_facts` tells of.
-
-    Parameters
-    ----------
-    tables
-        The history.
-    model
-        The model of the round.
-    features
-        Features of all scored households, index (household_id, as_of_date), one as-of date.
-    answer
-        From `predict_risk` over all households, index household_id.
-    visit_list
-        From `build_visit_list`.
-    rules
-        The office's rules, to say what a rule hit means.
-    previous
-        As-of date of the round before, for what changed since; None: nothing is told.
-    policies
-        Options by risk type; the shipped example by default.
-    quality
-        What contradicts itself in the records, by household_id (see `summarise_quality`).
-    run_id
-        MLflow run of the model, or empty.
-    alternatives, similar
-        Sentences by household_id, in the language of the facts.
-    asked
-        Households that are told of, whether they are on the list or not; None: all on it.
-    before
-        Features of the round before, of listed households that had a risk then.
-    thin
-        What is lacking of listed households without a risk, in the language of the facts.
-    """
-
-    tables: HistoryTables
-    model: RiskModel
-    features: pd.DataFrame
-    answer: pd.DataFrame
-    visit_list: VisitList
-    rules: OfficeRules
-    previous: pd.Timestamp | None = None
-    policies: PolicyTable | None = None
-    quality: Mapping[str, HouseholdQuality] | None = None
-    run_id: str = ""
-    alternatives: Mapping[str, Sequence[str]] | None = None
-    similar: Mapping[str, str] | None = None
-    asked: Sequence[str] | None = None
-    before: pd.DataFrame | None = None
-    thin: Mapping[str, Sequence[str]] | None = None
-
-
-def choose_told(round_: Round) -> pd.DataFrame:
-    """Rows of the households that are told of: the list and the reserve, or those asked for.
-
-    Parameters
-    ----------
-    round_
-        What was scored and chosen.
-
-    Returns
-    -------
-    DataFrame
-        Rows of the visit list and of the reserve, ``order`` counted over both, ``is_reserve``. Who
-        was asked for and is on neither has ``why`` = ``asked``, order 0 and no day.
-    """
-    visits, reserve = round_.visit_list.visits, round_.visit_list.reserve
-    listed = pd.concat([visits.assign(is_reserve=False), reserve.assign(is_reserve=True)])
-    listed["order"] = np.arange(1, len(listed) + 1)
-    if round_.asked is None:
-        return listed
-    others = pd.Index(round_.asked).difference(listed.index)
-    known = round_.visit_list.households.loc[others]
-    ids = round_.features.index.get_level_values("household_id")
-    hits = round_.rules.hits(round_.features[ids.isin(others)]).droplevel("as_of_date").loc[others]
-    codes = pd.Series(
-        [list(hits.columns[row]) for row in hits.to_numpy()], index=others, dtype=object
-    )
-    extra = known.assign(why="asked", order=0, is_reserve=False, due_date=None, rule_codes=codes)
-    rows = [listed[listed.index.isin(round_.asked)], extra]
-    return pd.concat([part for part in rows if len(part)])
 
 
 def build_visit_facts(round_: Round, key: bytes, locale: str = "zh") -> VisitFacts:
@@ -156,7 +68,7 @@ def build_visit_facts(round_: Round, key: bytes, locale: str = "zh") -> VisitFac
     explained = _explain(round_, told.index, locale)
     writer = _CardWriter(round_, explained, key, locale)
     cards = tuple(writer.write(str(household), row) for household, row in told.iterrows())
-    return VisitFacts(_tell_run(round_, writer.policies.name[locale], locale), cards)
+    return VisitFacts(tell_run(round_, writer.policies.name[locale], locale), cards)
 
 
 @dataclass(frozen=True)
@@ -204,6 +116,8 @@ class _CardWriter:
     def __init__(self, round_: Round, explained: _Explained, key: bytes, locale: str) -> None:
         self.round, self.explained, self.key, self.locale = round_, explained, key, locale
         self.words = load_locale(locale)
+        assert round_.model.task is not None
+        self.outcome = name_outcome(round_.model.task, locale)
         self.texts = self.words["card_texts"]
         self.policies = round_.policies or PolicyTable.load()
         points = pd.DataFrame(index=explained.explanation.features.index)
@@ -244,10 +158,15 @@ class _CardWriter:
             tier_label=str(self.words["tiers"][row["tier"]]),
             due_date=None if is_reserve or pd.isna(row["due_date"]) else row["due_date"],
             risk=risk,
-            risk_text="" if risk is None else describe_risk(risk, horizon, self.locale),
+            risk_text=""
+            if risk is None
+            else describe_risk(risk, horizon, self.locale, self.outcome),
             rank_text=self._rank_text(household),
             reasons=tuple(self._tell(reason) for reason in reasons.raising),
-            lowering=tuple(self._tell(reason) for reason in reasons.lowering),
+            # An official risk type is what raises a risk.
+            lowering=tuple(
+                dataclasses.replace(self._tell(reason), risk_type="") for reason in reasons.lowering
+            ),
             left_out_text=self._left_out(reasons.left_out),
             themes=() if at is None else self._themes(at),
             accounts=self.accounts.get(household, ()),
@@ -256,11 +175,16 @@ class _CardWriter:
             similar=(self.round.similar or {}).get(household, ""),
             checks=self._checks(reasons),
             options=self.policies.options(kinds, self.locale),
-            data_gaps=(*gaps, *quality.texts[:MOST_DOUBTS]),
+            data_gaps=(*gaps, *self._doubts(quality)),
             confidence=confidence,
             confidence_text=str(self.words["confidence_notes"][confidence]),
             risk_types=tuple(self.words["risk_types"][kind] for kind in kinds),
         )
+
+    def _doubts(self, quality: HouseholdQuality) -> tuple[str, ...]:
+        """That records contradict each other: the clerk corrects them, nobody at the door can."""
+        count = len(quality.codes)
+        return (str(self.texts["doubts"]).format(count=count),) if count else ()
 
     def _tell_why(self, why: str, tier: str, model_tier: str | None) -> str:
         """Why it is visited, and whose the tier is where rules and model differ."""
@@ -387,41 +311,3 @@ def _rank_in_places(round_: Round) -> pd.DataFrame:
         ranks[level] = groups.rank(method="min", ascending=False)
         ranks[f"{level}_size"] = groups.transform("size")
     return pd.DataFrame(ranks, index=scored.index)
-
-
-def _tell_run(round_: Round, policies: str, locale: str) -> RunFacts:
-    words, answer, listed = load_locale(locale), round_.answer, round_.visit_list
-    task = round_.model.task
-    assert task is not None
-    statuses = answer.loc[answer["status"] != "ok", "status"].value_counts()
-    summary = listed.summary
-    label = task.schema.labels[task.label].label
-    return RunFacts(
-        locale=locale,
-        as_of_date=listed.as_of_date,
-        horizon_text=format_horizon(task.horizon, locale),
-        outcome=task.label if label is None else label[locale],
-        model_id=str(answer["model_id"].iloc[0]) if len(answer) else "",
-        run_id=round_.run_id,
-        # Of what was known then: written again later, it is the same round.
-        snapshot=round_.tables.known_before(listed.as_of_date).fingerprint[:12],
-        scored=int((answer["status"] == "ok").sum()),
-        not_scored={words["status"][name]: _shown(count) for name, count in statuses.items()},
-        figures={str(way): float(value) for way, value in summary["expected_returns"].items()}
-        | {"visits": float(summary["visits"].iloc[0]), "share": float(summary["share"].iloc[0])},
-        quota_prices=tuple(
-            {str(name): value for name, value in row.items()}
-            for row in listed.quota_prices.to_dict("records")
-        ),
-        policies=policies,
-        by_tier={tier: int((listed.visits["tier"] == tier).sum()) for tier in words["tiers"]},
-        left_out={
-            words["card_texts"]["left_out"][reason]: _shown(int(count))
-            for reason, count in listed.left_out.items()
-        },
-    )
-
-
-def _shown(count: int) -> float | None:
-    """A count of households, missing when it is so small that it tells of single ones."""
-    return None if 0 < count < SMALL_COUNT else float(np.int64(count))

@@ -177,8 +177,9 @@ class CardFacts:
 
     @property
     def list_themes(self) -> tuple[str, ...]:
-        """Names of the raising themes for list views: no value, and no health detail."""
-        return tuple(dict.fromkeys(reason.theme_label for reason in self.reasons))
+        """Names of the raising themes for list views: no value, and nothing about health."""
+        told = [reason.theme_label for reason in self.reasons if not reason.is_health]
+        return tuple(dict.fromkeys(told))
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,10 @@ class RunFacts:
         Visits by tier code.
     left_out
         Households not considered, by reason; small counts are missing.
+    waiting
+        Households for which no visit is left although a ``rule`` or the ``model`` calls them red.
+    simulated
+        Whether the county is made up.
     policies
         Name of the policy table that options come from; the shipped one says that it is an example.
     role, place
@@ -227,6 +232,8 @@ class RunFacts:
     by_tier: Mapping[str, int] = field(default_factory=dict)
     left_out: Mapping[str, float | None] = field(default_factory=dict)
     policies: str = ""
+    waiting: Mapping[str, float | None] = field(default_factory=dict)
+    simulated: bool = False
     role: str = "county"
     place: str = ""
 
@@ -268,7 +275,7 @@ def scope_to_role(
     place
         Township or village that the role belongs to.
     hidden_text
-        Stands where a village does not see what a sentence says about somebody's health.
+        Stands on every card of a village: what is not on it, the township verifies.
 
     Returns
     -------
@@ -332,17 +339,15 @@ def _without_health(card: CardFacts, hidden_text: str) -> CardFacts:
         return tuple(text for text in texts if not tells_of_health(text))
 
     def hide(reasons: tuple[ReasonFact, ...]) -> tuple[ReasonFact, ...]:
-        return tuple(
-            dataclasses.replace(reason, text=hidden_text, source="", risk_type="")
-            if reason.is_health or tells_of_health(reason.text)
-            else reason
-            for reason in reasons
-        )
+        # Silently: a gap with a label would tell as much as the sentence.
+        return tuple(r for r in reasons if not (r.is_health or tells_of_health(r.text)))
 
     return dataclasses.replace(
         card,
         reasons=hide(card.reasons),
         lowering=hide(card.lowering),
+        # The same line on every card of the village, whatever is left out on it.
+        left_out_text=hidden_text,
         themes=tuple(theme for theme in card.themes if not theme.is_health),
         rules=keep(card.rules),
         checks=keep(card.checks),

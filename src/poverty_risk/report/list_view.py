@@ -59,10 +59,9 @@ def build_list_cells(card: CardFacts, locale: str) -> dict[str, str]:
 
 
 def _tell(texts: Iterable[str], most: int, more: str, mark: str = "") -> list[str]:
-    """The first texts without those on health; where some are missing, that the card has them."""
-    texts = tuple(texts)
-    told = [text for text in texts if not tells_of_health(text)][:most]
-    return [mark + text for text in told] + [more] * (len(told) < len(texts))
+    """The first texts without those on health, of which not even the absence is told."""
+    told = [text for text in texts if not tells_of_health(text)]
+    return [mark + text for text in told[:most]] + [more] * (len(told) > most)
 
 
 def _tell_risk(risk: float | None, texts: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Facts of a scored cohort as tables and plain text: the visit-priority table, explained households."""
+"""Facts of a scored cohort as tables and plain text: the ranking by risk, explained households."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def build_priority_table(
 
 
 def render_priority_csv(table: pd.DataFrame, locale: str) -> str:
-    """The visit-priority table as CSV with headings of the language; no text can be a formula."""
+    """The ranking by risk as CSV with headings of the language; no text can be a formula."""
     words = load_locale(locale)
     shown = table.assign(tier=table["tier"].map(words["tiers"]))
     for column in shown.select_dtypes(include=["str", "object"]).columns:
@@ -152,6 +152,7 @@ def render_explained(
     locale: str = "zh",
     *,
     ranked: bool = True,
+    outcome: str = "",
 ) -> str:
     """Some households with their risk and reasons, as Markdown; ids masked.
 
@@ -166,7 +167,9 @@ def render_explained(
     locale
         ``"zh"`` or ``"en"``.
     ranked
-        Whether the answer is about a whole county, so that its ranks say whom to visit first.
+        Whether the answer is about a whole county, so that its ranks mean something.
+    outcome
+        Name of what is predicted.
 
     Returns
     -------
@@ -181,7 +184,7 @@ def render_explained(
         title = told[title_of].format(
             household=mask_id(str(household)), tier=words["tiers"][row["tier"]], rank=row["rank"]
         )
-        sentence = describe_risk(float(row["risk"]), horizon, locale)
+        sentence = describe_risk(float(row["risk"]), horizon, locale, outcome)
         date = format_value(str(row["as_of_date"].date()), "date", locale)
         lines += [f"## {title}", "", told["risk"].format(as_of_date=date, sentence=sentence), ""]
         for part in ("reasons", "protective_factors", "data_gaps"):

@@ -11,9 +11,10 @@ import pandas as pd
 
 from poverty_risk.cohort import find_groups
 from poverty_risk.config import Config
-from poverty_risk.model import RiskModel
+from poverty_risk.model import PredictionTask, RiskModel
 from poverty_risk.predict import load_model, predict_risk, task_of
 from poverty_risk.privacy import hash_id, mask_id, read_or_make_key
+from poverty_risk.report.round import name_outcome
 from poverty_risk.report.summary import (
     build_priority_table,
     render_explained,
@@ -37,7 +38,7 @@ def latest_date(config: Config, tables: HistoryTables) -> pd.Timestamp:
 def score_latest(
     config: Config, tables: HistoryTables, model: RiskModel | str | Path
 ) -> dict[str, Any]:
-    """Score the latest date; write the visit-priority table and the explained households.
+    """Score the latest date; write the ranking by risk and the explained households.
 
     Returns
     -------
@@ -55,13 +56,13 @@ def score_latest(
     groups = find_groups(tables, index).droplevel("as_of_date")
     key = read_or_make_key(config.output / OFFICE_ONLY / "pseudonym.key")
     table = build_priority_table(answer, groups, key, locale=locale)
-    paths = write_visits(folder, config, answer, table, task_of(loaded).horizon)
+    paths = write_visits(folder, config, answer, table, task_of(loaded))
     write_lookup(config.output / OFFICE_ONLY, answer.index, key)
     return {"answer": answer, **paths}
 
 
 def write_visits(
-    folder: Path, config: Config, answer: pd.DataFrame, table: pd.DataFrame, horizon: str
+    folder: Path, config: Config, answer: pd.DataFrame, table: pd.DataFrame, task: PredictionTask
 ) -> dict[str, Path]:
     """Write the priority table (CSV with BOM, for spreadsheets) and the explained households."""
     locale = config.scoring.locale
@@ -69,7 +70,8 @@ def write_visits(
     priority.write_text(render_priority_csv(table, locale), encoding="utf-8-sig")
     explained = folder / f"explained_{locale}.md"
     first = answer.index[answer["status"] == "ok"][: config.scoring.explained]
-    explained.write_text(render_explained(answer, first, horizon, locale), encoding="utf-8")
+    told = render_explained(answer, first, task.horizon, locale, outcome=name_outcome(task, locale))
+    explained.write_text(told, encoding="utf-8")
     for path in (priority, explained):
         path.chmod(0o600)  # they tell of households
     return {"priority": priority, "explained": explained}
@@ -118,6 +120,7 @@ def explain_households(
         task_of(loaded).horizon,
         locale,
         ranked=False,
+        outcome=name_outcome(task_of(loaded), locale),
     )
     others = answer[answer["status"] != "ok"]
     lines = [f"{mask_id(str(h))}: {row['status_reason']}" for h, row in others.iterrows()]

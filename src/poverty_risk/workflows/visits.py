@@ -20,12 +20,13 @@ from poverty_risk.consistency import check_consistency, summarise_quality
 from poverty_risk.exceptions import Fault, FeatureError
 from poverty_risk.model import RiskModel
 from poverty_risk.predict import load_model, predict_with_features
-from poverty_risk.privacy import mask_id, read_or_make_key
+from poverty_risk.privacy import hash_id, mask_id, read_or_make_key
 from poverty_risk.report.documents import write_document
-from poverty_risk.report.dossier import Round, build_visit_facts, choose_told
+from poverty_risk.report.dossier import build_visit_facts
 from poverty_risk.report.facts import VisitFacts, scope_to_role
 from poverty_risk.report.html import render_card, write_page
 from poverty_risk.report.policies import PolicyTable
+from poverty_risk.report.round import Round, choose_told
 from poverty_risk.report.xlsx import write_workbook
 from poverty_risk.similar import SimilarIndex, build_similar_index, find_similar
 from poverty_risk.tables import HistoryTables
@@ -100,7 +101,7 @@ def plan_round(
         explain=False,
         locale=locale or config.scoring.locale,
     )
-    asked = None if households is None else tuple(str(household) for household in households)
+    asked = None if households is None else _find_ids(config, households)
     _check_scored(answer)
     _check_asked(answer, asked)
     path = config.baselines.rules
@@ -122,6 +123,7 @@ def plan_round(
             previous,
             PolicyTable.load(None if settings.policies == "shipped" else settings.policies),
             asked=asked,
+            simulated=config.history.source == "simulate",
         ),
         key,
         _read_similar(similar, loaded, as_of),
@@ -130,6 +132,16 @@ def plan_round(
 
 def _scored(answer: pd.DataFrame) -> pd.Index:
     return answer.index[answer["status"] == "ok"]
+
+
+def _find_ids(config: Config, households: Iterable[str]) -> tuple[str, ...]:
+    """Ids of households, of which some may be given by the pseudonym that stands on a list."""
+    lookup = config.output / OFFICE_ONLY / "households.csv"
+    known: dict[str, str] = {}
+    if lookup.is_file():
+        rows = pd.read_csv(lookup, dtype=str, keep_default_na=False)
+        known = dict(zip(rows["pseudonym"], rows["household_id"], strict=True))
+    return tuple(dict.fromkeys(known.get(str(one), str(one)) for one in households))
 
 
 def _check_scored(answer: pd.DataFrame) -> None:
@@ -313,7 +325,26 @@ def write_round(
         "lookup": write_lookup(
             config.output / OFFICE_ONLY, planned.round.answer.index, planned.key
         ),
+        "who": _write_who(config.output / OFFICE_ONLY, name, planned, facts),
     }
+
+
+def _write_who(folder: Path, name: str, planned: ScoredRound, facts: VisitFacts) -> Path:
+    """Whose the rows of a list are, in its order: for who hands it out, and for nobody else."""
+    ids = {hash_id(str(h), planned.key): str(h) for h in planned.round.answer.index}
+    rows = pd.DataFrame(
+        {
+            "order": [card.order for card in facts.cards],
+            "pseudonym": [card.pseudonym for card in facts.cards],
+            "household_id": [ids[card.pseudonym] for card in facts.cards],
+            "township_id": [card.township for card in facts.cards],
+            "village_id": [card.village for card in facts.cards],
+        }
+    )
+    path = folder / f"{name}_who.csv"
+    rows.to_csv(path, index=False, encoding="utf-8-sig")
+    path.chmod(0o600)
+    return path
 
 
 def _short_hash(text: str) -> str:

@@ -64,8 +64,7 @@ def make_round(folder: str, model: str, visits: str) -> dict[str, Any]:
     marks["write"] = time.perf_counter()
     names = list(marks)
     seconds = {
-        name: round(marks[name] - marks[before], 1)
-        for before, name in itertools.pairwise(names)
+        name: round(marks[name] - marks[before], 1) for before, name in itertools.pairwise(names)
     }
     return {
         "households": int(planned.round.answer["risk"].notna().sum()),

@@ -4,7 +4,7 @@ import inspect
 import re
 from datetime import date
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_origin
 
 import pandas as pd
 import pytest
@@ -83,7 +83,7 @@ def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
         if not inner:
             found.append(key)
         else:
-            named = inner[0] is not field.annotation
+            named = get_origin(field.annotation) is dict  # of one's own names; not `None or ...`
             found += _keys(inner[0], f"{key}.*." if named else f"{key}.")
     return found
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from poverty_risk.exceptions import PovertyRiskError as PovertyRiskError
     from poverty_risk.explain import explain_change as explain_change
     from poverty_risk.explain import explain_risk as explain_risk
+    from poverty_risk.fairness import build_audit_groups as build_audit_groups
+    from poverty_risk.fairness import evaluate_groups as evaluate_groups
     from poverty_risk.features import Catalog as Catalog
     from poverty_risk.features import FeatureSpec as FeatureSpec
     from poverty_risk.features import build_features as build_features
@@ -70,6 +72,7 @@ _HOMES = {
     "TemporalSplit": "splits",
     "VisitList": "visits",
     "VulnerabilityBaseline": "baselines",
+    "build_audit_groups": "fairness",
     "build_comparison": "comparison",
     "build_features": "features",
     "build_history": "sources",
@@ -79,6 +82,7 @@ _HOMES = {
     "build_visit_list": "visits",
     "check_consistency": "consistency",
     "check_leakage": "leakage",
+    "evaluate_groups": "fairness",
     "evaluate_risk": "evaluation",
     "evaluate_visit_list": "visits",
     "explain_change": "explain",

@@ -17,7 +17,14 @@ from poverty_risk.ranking import (
     check_metric_names,
 )
 
-__all__ = ["DEFAULT_METRICS", "BootstrapResult", "bootstrap_metrics"]
+__all__ = [
+    "DEFAULT_METRICS",
+    "BootstrapResult",
+    "bootstrap_metrics",
+    "compute_ends",
+    "iter_resamples",
+    "number_clusters",
+]
 
 DEFAULT_METRICS = ("auc", "average_precision", "brier", "log_loss")
 CELLS_AT_ONCE = 2_000_000
@@ -114,13 +121,13 @@ def bootstrap_metrics(
     names = check_metric_names(metrics)
     _check_settings(level, replicates, list(risks), baselines)
     outcomes = align_outcomes(labels, risks)
-    codes = _cluster_codes(outcomes, labels, clusters)
+    codes = number_clusters(outcomes, labels, clusters)
     rankings = {
         name: Ranking(outcomes.label, risk, outcomes.probable[name])
         for name, risk in outcomes.risks.items()
     }
     draws: dict[tuple[str, str], list[np.ndarray]] = {}
-    for weights in _resample(codes, replicates, seed):
+    for weights in iter_resamples(codes, replicates, seed):
         for name, ranking in rankings.items():
             for metric, values in ranking.compute(names, weights).items():
                 draws.setdefault((name, metric), []).append(values)
@@ -155,7 +162,9 @@ def _check_settings(
         raise DeclarationError(faults)
 
 
-def _cluster_codes(outcomes: Outcomes, labels: pd.Series, clusters: pd.Series | None) -> np.ndarray:
+def number_clusters(
+    outcomes: Outcomes, labels: pd.Series, clusters: pd.Series | None
+) -> np.ndarray:
     """Whole numbers from 0 that name the cluster of each labelled point."""
     index = outcomes.index
     own = index.get_level_values("household_id") if "household_id" in index.names else index
@@ -189,7 +198,7 @@ def _check_count(codes: np.ndarray) -> np.ndarray:
     return codes
 
 
-def _resample(codes: np.ndarray, replicates: int, seed: int) -> Iterator[np.ndarray]:
+def iter_resamples(codes: np.ndarray, replicates: int, seed: int) -> Iterator[np.ndarray]:
     """How often each point is drawn, some resamples at a time, shape (some, n_points)."""
     rng = np.random.default_rng(seed)
     clusters = int(codes.max()) + 1
@@ -204,7 +213,8 @@ def _resample(codes: np.ndarray, replicates: int, seed: int) -> Iterator[np.ndar
         yield counts[:, codes].astype(np.float64)
 
 
-def _quantiles(values: np.ndarray, level: float) -> tuple[float, float, int]:
+def compute_ends(values: np.ndarray, level: float) -> tuple[float, float, int]:
+    """Ends of the interval over resamples, and in how many of them there was a value."""
     known = values[~np.isnan(values)]
     if not len(known):
         return np.nan, np.nan, 0
@@ -217,7 +227,7 @@ def _summarise_intervals(
     drawn: Mapping[tuple[str, str], np.ndarray],
     level: float,
 ) -> pd.DataFrame:
-    rows = [(*key, value, *_quantiles(drawn[key], level)) for key, value in estimates.items()]
+    rows = [(*key, value, *compute_ends(drawn[key], level)) for key, value in estimates.items()]
     columns = ["name", "metric", "estimate", "low", "high", "replicates"]
     return pd.DataFrame(rows, columns=columns).set_index(["name", "metric"])
 
@@ -234,7 +244,7 @@ def _summarise_differences(
         for metric in metrics:
             difference = estimates[name, metric] - estimates[baseline, metric]
             values = drawn[name, metric] - drawn[baseline, metric]
-            low, high, count = _quantiles(values, level)
+            low, high, count = compute_ends(values, level)
             gain = values[~np.isnan(values)] * (-1.0 if metric in PROBABILITY_METRICS else 1.0)
             better = float(np.mean((gain > 0) + (gain == 0) / 2.0)) if count else np.nan
             rows.append((name, baseline, metric, difference, low, high, better, count))

@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from poverty_risk.declarations import Declared, parse_declaration, read_yaml
 from poverty_risk.exceptions import DeclarationError, Fault
 from poverty_risk.model import DEFAULT_TIERS
+from poverty_risk.promotion import PromotionSettings
 from poverty_risk.visits import DEADLINES
 from poverty_risk.windows import Horizon
 
@@ -273,6 +274,7 @@ class Config(Declared):
     tasks: dict[str, Task] = Field(min_length=1)
     periods: Periods
     model: ModelSettings = ModelSettings()
+    promotion: PromotionSettings = PromotionSettings()
     baselines: Baselines = Baselines()
     evaluation: EvaluationSettings = EvaluationSettings()
     tracking: Tracking = Tracking()

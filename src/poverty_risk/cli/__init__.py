@@ -41,6 +41,7 @@ for _command in (
     models.predict,
     models.explain,
     models.leakage,
+    models.promote,
     officers.visits,
     officers.card,
     officers.report,

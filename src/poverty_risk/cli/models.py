@@ -195,3 +195,45 @@ def leakage(config_path: Path, folder: Path | None, output: Path | None) -> None
     report = workflows.check_for_leakage(config, tables)
     click.echo(report.to_text())
     sys.exit(int(report.has_leaks))
+
+
+@click.command()
+@CONFIG
+@FOLDER
+@OUTPUT
+@click.option("--challenger", help="Version in MLflow, model folder, or URI.")
+@click.option("--champion", help="The same; by default who has the alias.")
+@click.option("--roll-back", is_flag=True, help="Give the alias back to the champion before.")
+@click.option("--to", "version", help="With --roll-back: to this version.")
+@click.option("--who", required=True, help="Who decides.")
+@click.option("--why", required=True, help="Why now.")
+def promote(
+    config_path: Path,
+    folder: Path | None,
+    output: Path | None,
+    challenger: str | None,
+    champion: str | None,
+    roll_back: bool,
+    version: str | None,
+    who: str,
+    why: str,
+) -> None:
+    """Let a challenger replace the champion if it meets every condition; exit code 1 if not."""
+    from poverty_risk import workflows  # noqa: PLC0415
+
+    if (challenger is None) != roll_back:
+        message = "Give either --challenger or --roll-back."
+        raise click.UsageError(message)
+    config = load(config_path, folder, output)
+    if roll_back:
+        done = workflows.roll_back(config, who=who, why=why, to=version)
+        click.echo(f"champion is version {done.champion}, was {done.former}")
+        return
+    tables, _ = workflows.read_tables(config)
+    result = workflows.promote(config, tables, str(challenger), champion, who=who, why=why)
+    show("conditions", result.decision.to_table())
+    recorded = result.recorded
+    click.echo(
+        f"{recorded.outcome}: champion is version {recorded.champion}, was {recorded.former}"
+    )
+    sys.exit(int(recorded.outcome == "refused"))

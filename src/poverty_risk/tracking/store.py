@@ -137,13 +137,13 @@ def log_training(
     ``models:/poverty-risk/1``.
     """
     place = f"MLflow experiment '{experiment}'"
-    uri = _resolve_uri(tracking_uri, store_folder)
-    if (database := _sqlite_file(uri)) is not None:
-        _check_writable(database, place)
-    with _open_store(uri, place, PovertyRiskError) as mlflow:
+    uri = resolve_uri(tracking_uri, store_folder)
+    if (database := sqlite_file(uri)) is not None:
+        check_writable(database, place)
+    with open_store(uri, place, PovertyRiskError) as mlflow:
         client = mlflow.MlflowClient()
         run = client.create_run(
-            _find_experiment(client, experiment, uri),
+            find_experiment(client, experiment, uri),
             tags=dict(record.tags),
             run_name=f"{record.tags.get('label', MODEL_NAME)} {record.tags['model_id']}",
         )
@@ -242,12 +242,12 @@ def _register(mlflow: Any, client: Any, model_uri: str, name: str, alias: str | 
     return version
 
 
-def _find_experiment(client: Any, name: str, uri: str) -> str:
+def find_experiment(client: Any, name: str, uri: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
     location = None
-    if (database := _sqlite_file(uri)) is not None:
+    if (database := sqlite_file(uri)) is not None:
         # Beside the database: MLflow's default is the folder one happens to be in.
         location = (database.parent / ARTIFACTS).as_uri()
     return str(client.create_experiment(name, artifact_location=location))
@@ -281,8 +281,8 @@ def download_model_folder(
         raise ModelFolderError(
             Fault("model URI", f"'{uri}'", "models:/... or runs:/...", "Correct the URI.")
         )
-    store = _resolve_uri(tracking_uri, store_folder)
-    database = _sqlite_file(store)
+    store = resolve_uri(tracking_uri, store_folder)
+    database = sqlite_file(store)
     if database is not None and not database.is_file():
         # MLflow would make an empty database here.
         raise ModelFolderError(
@@ -293,7 +293,7 @@ def download_model_folder(
                 "Set MLFLOW_TRACKING_URI.",
             )
         )
-    with _open_store(store, f"'{uri}'", ModelFolderError) as mlflow:
+    with open_store(store, f"'{uri}'", ModelFolderError) as mlflow:
         folder = _download(mlflow, store, _pin(mlflow, uri))
     manifests = sorted(folder.rglob(MANIFEST))
     if len(manifests) != 1:
@@ -318,7 +318,7 @@ def _pin(mlflow: Any, uri: str) -> str:
 
 
 def _download(mlflow: Any, store: str, uri: str) -> Path:
-    if _sqlite_file(store) is not None or uri.endswith("/latest"):
+    if sqlite_file(store) is not None or uri.endswith("/latest"):
         return Path(mlflow.artifacts.download_artifacts(uri))
     folder = Path(_make_download_folder(store, uri).name)
     if not any(folder.rglob(MANIFEST)):
@@ -336,13 +336,13 @@ def _make_download_folder(store: str, uri: str) -> tempfile.TemporaryDirectory[s
 # ---------------------------------------------------------------------------------- the store
 
 
-def _sqlite_file(uri: str) -> Path | None:
+def sqlite_file(uri: str) -> Path | None:
     if not uri.startswith("sqlite:///"):
         return None
     return Path(uri.removeprefix("sqlite:///").partition("?")[0]).absolute()
 
 
-def _check_writable(database: Path, place: str) -> None:
+def check_writable(database: Path, place: str) -> None:
     # MLflow tries again for minutes before it gives up on a database that cannot be opened.
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
@@ -358,7 +358,7 @@ def _check_writable(database: Path, place: str) -> None:
         )
 
 
-def _resolve_uri(tracking_uri: str | None, store_folder: str | Path | None) -> str:
+def resolve_uri(tracking_uri: str | None, store_folder: str | Path | None) -> str:
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri:
         return uri
@@ -367,7 +367,7 @@ def _resolve_uri(tracking_uri: str | None, store_folder: str | Path | None) -> s
 
 
 @contextlib.contextmanager
-def _open_store(uri: str, place: str, error: type[PovertyRiskError]) -> Iterator[Any]:
+def open_store(uri: str, place: str, error: type[PovertyRiskError]) -> Iterator[Any]:
     """MLflow set to a store, quiet, with everything as it was afterwards; its errors as ours."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow  # noqa: PLC0415 - takes seconds

@@ -10,6 +10,7 @@ from poverty_risk.workflows.privacy import (
     write_impact_assessment,
     write_letter,
 )
+from poverty_risk.workflows.promotion import Promotion, promote, roll_back
 from poverty_risk.workflows.reports import (
     import_feedback,
     write_report_from_disk,
@@ -40,6 +41,7 @@ from poverty_risk.workflows.visits import (
 __all__ = [
     "CheckedHistory",
     "ImportedHistory",
+    "Promotion",
     "ScoredRound",
     "TaskResult",
     "TrainingData",
@@ -61,8 +63,10 @@ __all__ = [
     "load_features",
     "log_result",
     "plan_round",
+    "promote",
     "read_tables",
     "record_export",
+    "roll_back",
     "rotate_key",
     "score_latest",
     "tell_round",

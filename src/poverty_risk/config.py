@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from poverty_risk.declarations import Declared, parse_declaration, read_yaml
 from poverty_risk.exceptions import DeclarationError, Fault
 from poverty_risk.model import DEFAULT_TIERS
+from poverty_risk.monitoring import MonitoringSettings
 from poverty_risk.promotion import PromotionSettings
 from poverty_risk.visits import DEADLINES
 from poverty_risk.windows import Horizon
@@ -275,6 +276,7 @@ class Config(Declared):
     periods: Periods
     model: ModelSettings = ModelSettings()
     promotion: PromotionSettings = PromotionSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
     baselines: Baselines = Baselines()
     evaluation: EvaluationSettings = EvaluationSettings()
     tracking: Tracking = Tracking()

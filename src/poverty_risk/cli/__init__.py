@@ -42,6 +42,7 @@ for _command in (
     models.explain,
     models.leakage,
     models.promote,
+    models.monitor,
     officers.visits,
     officers.card,
     officers.report,

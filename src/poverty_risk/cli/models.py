@@ -237,3 +237,30 @@ def promote(
         f"{recorded.outcome}: champion is version {recorded.champion}, was {recorded.former}"
     )
     sys.exit(int(recorded.outcome == "refused"))
+
+
+@click.command()
+@CONFIG
+@FOLDER
+@OUTPUT
+@MODEL
+@click.option("--as-of", "as_of", help="As-of date; by default the day after the history.")
+@LOCALE
+def monitor(
+    config_path: Path,
+    folder: Path | None,
+    output: Path | None,
+    model: str,
+    as_of: str | None,
+    locale: str | None,
+) -> None:
+    """Look whether data and model are still as they were; exit code 1 with an issue."""
+    from poverty_risk import workflows  # noqa: PLC0415
+
+    config = load(config_path, folder, output, **{"scoring.as_of_date": as_of})
+    tables, _ = workflows.read_tables(config)
+    found = workflows.monitor(config, tables, model)
+    click.echo(found.report.to_table(locale or config.scoring.locale).to_string(index=False))
+    for name, path in found.paths.items():
+        click.echo(f"{name:<23} {path}")
+    sys.exit(found.exit_code)

@@ -67,7 +67,7 @@ def draw_over_time(points: Sequence[TimePoint]) -> TimePlot:
     --------
     >>> plot = draw_over_time([TimePoint("2023", 0.8, 0.7, 0.6, 0.8), TimePoint("2024", 0.7, None)])
     >>> [text for _, text in plot.ticks], plot.marks[0][2]
-    (['0.6', '0.65', '0.7', '0.75', '0.8'], 97.0)
+    (['0.6', '0.7', '0.8'], 97.0)
     """
     ends = [
         value

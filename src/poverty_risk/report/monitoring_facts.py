@@ -114,7 +114,8 @@ class MonitoringFacts:
     features
         Features that were compared, the furthest from training first.
     tiers
-        Tier and its shares: when the tiers were made, a year ago (None: no history), now.
+        Tier and its shares: when the tiers were made, a year ago, now; None: no
+        history, or under ten households.
     households
         Households with a risk now.
     rounds
@@ -131,7 +132,7 @@ class MonitoringFacts:
     feeds: tuple[FeedFact, ...]
     places: tuple[FeedFact, ...]
     features: tuple[FeatureFact, ...]
-    tiers: tuple[tuple[str, float, float | None, float], ...]
+    tiers: tuple[tuple[str, float, float | None, float | None], ...]
     households: str
     rounds: tuple[RoundFact, ...]
     lists: tuple[ListFact, ...]
@@ -168,18 +169,7 @@ def build_monitoring_facts(
             (name, report.catalog.outcomes[name][locale], int(counts.get(name, 0)))
             for name in OUTCOMES
         ),
-        checks=tuple(
-            CheckFact(
-                code=row["code"],
-                outcome=row["outcome"],
-                outcome_text=row["outcome_text"],
-                name=row["check"],
-                meaning=report.catalog.checks[row["code"]].meaning[locale],
-                reason=row["reason"],
-                remedy=row["remedy"],
-            )
-            for row in table.to_dict("records")
-        ),
+        checks=_checks(report, table, locale),
         feeds=_feeds(report.details["feeds"], model, pen),
         places=_feeds(report.details["places"], model, pen),
         features=_features(report.details["features"], model, pen),
@@ -188,13 +178,28 @@ def build_monitoring_facts(
                 str(words["tiers"].get(tier, tier)),
                 float(row["training"]),
                 _known(row["year_ago"]),
-                float(row["now"]),
+                _known(row["now"]),
             )
             for tier, row in zip(tiers.index, tiers.to_dict("records"), strict=True)
         ),
         households=pen.count(float(tiers["n"].iloc[0])),
         rounds=_rounds(report.details["rounds"], pen),
         lists=_lists(report.details["lists"], pen),
+    )
+
+
+def _checks(report: MonitoringReport, table: pd.DataFrame, locale: str) -> tuple[CheckFact, ...]:
+    return tuple(
+        CheckFact(
+            code=row["code"],
+            outcome=row["outcome"],
+            outcome_text=row["outcome_text"],
+            name=row["check"],
+            meaning=report.catalog.checks[row["code"]].meaning[locale],
+            reason=row["reason"],
+            remedy=row["remedy"],
+        )
+        for row in table.to_dict("records")
     )
 
 
@@ -241,7 +246,7 @@ def _feeds(feeds: pd.DataFrame, model: RiskModel, pen: _Pen) -> tuple[FeedFact, 
             silent=int(row["silent_days"]),
             usual=pen.number(row["usual_days"], 0),
             recent=pen.count(row["recent"]),
-            recent_usual=pen.number(row["usual"], 0),
+            recent_usual=pen.count(row["usual"]),
             status=row["status"],
             status_text=pen.status(row["status"]),
         )

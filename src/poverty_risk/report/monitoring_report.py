@@ -116,7 +116,9 @@ def _make_grid(facts: MonitoringFacts) -> tuple[tuple[str, ...], list[tuple[str,
 
 def _draw_tiers(facts: MonitoringFacts) -> list[tuple[str, list[tuple[str, float, str]]]]:
     """Of each tier its name, and kind, width and text of its three bars."""
-    longest = max(max(made, before or 0.0, now) for _, made, before, now in facts.tiers) or 1.0
+    longest = (
+        max(max(made, before or 0.0, now or 0.0) for _, made, before, now in facts.tiers) or 1.0
+    )
 
     def bar(kind: str, share: float | None) -> tuple[str, float, str]:
         if share is None:

@@ -4,6 +4,7 @@ from poverty_risk.workflows.checks import CheckedHistory, check_history
 from poverty_risk.workflows.forgetting import forget_everything_before, forget_households
 from poverty_risk.workflows.imports import ImportedHistory, find_people, import_history
 from poverty_risk.workflows.key_rotation import drop_old_keys, rotate_key
+from poverty_risk.workflows.monitoring import MonitoredRound, monitor
 from poverty_risk.workflows.privacy import (
     check_audit,
     record_export,
@@ -41,6 +42,7 @@ from poverty_risk.workflows.visits import (
 __all__ = [
     "CheckedHistory",
     "ImportedHistory",
+    "MonitoredRound",
     "Promotion",
     "ScoredRound",
     "TaskResult",
@@ -62,6 +64,7 @@ __all__ = [
     "latest_date",
     "load_features",
     "log_result",
+    "monitor",
     "plan_round",
     "promote",
     "read_tables",

@@ -2,8 +2,9 @@
 
 The history is simulated; what is written are the files: old and new workbooks, CSV in three encodings,
 title rows, headers over two rows, totals, full-width digits, eight ways to write a date, amounts in
-ten-thousands, several codes in a cell, certificate numbers that a spreadsheet rounded. `write_messy_county`
-says how many rows of each file are good, repeated and bad, so that the counts of an import can be checked.
+ten-thousands, several codes in a cell, certificate numbers of 15, 18 and 20 digits, some with two digits
+exchanged, some that a spreadsheet rounded; accounts that a later export corrects. `write_messy_county` says
+how many rows of each file are good, repeated and bad, so that the counts of an import can be checked.
 """
 
 from __future__ import annotations
@@ -59,11 +60,29 @@ class MessyFile:
 
 @dataclass(frozen=True)
 class MessyCounty:
-    """All files, and the history that they were written from."""
+    """All files, and the history that they were written from.
+
+    Parameters
+    ----------
+    files
+        What was written.
+    tables
+        The simulated history.
+    certificates
+        Number by person_id.
+    corrections
+        Accounts that a later export tells otherwise: ``household_id``, ``year``, and the wages
+        ``before`` and ``after``, in yuan.
+    """
 
     files: list[MessyFile]
     tables: HistoryTables
     certificates: pd.Series
+    corrections: pd.DataFrame
+
+    def find(self, kind: str) -> list[MessyFile]:
+        """Files of a kind, in the order of their days."""
+        return [file for file in self.files if file.kind == kind]
 
 
 # --------------------------------------------------------------------------- certificate numbers
@@ -87,11 +106,22 @@ def make_certificates(tables: HistoryTables) -> pd.Series:
     turn = people.groupby(["birth_date", "sex"]).cumcount()
     numbers = [
         add_check_digit(
-            f"6125{22 + order // 490:02d}{born:%Y%m%d}{2 * (order % 490) + (sex == 'man'):03d}"
+            f"6125{22 + order // 490:02d}{born:%Y%m%d}{2 * (order % 490 + 1) + (sex == 'man'):03d}"
         )
         for order, born, sex in zip(turn, people["birth_date"], people["sex"], strict=True)
     ]
     return pd.Series(numbers, index=pd.Index(people["person_id"], name="person_id"))
+
+
+def shorten(number: str) -> str:
+    """The 15 digits of somebody born before 2000: no century, no check digit."""
+    return number[:6] + number[8:17]
+
+
+def exchange_digits(number: str) -> str:
+    """The number with two neighbouring digits exchanged, so that its check digit is wrong."""
+    at = next(at for at in range(16, 0, -1) if number[at] != number[at - 1])
+    return number[: at - 1] + number[at] + number[at - 1] + number[at + 1 :]
 
 
 # --------------------------------------------------------------------------- how people write
@@ -148,15 +178,19 @@ def _translate(values: pd.Series, words: dict[str, str]) -> list[str]:
 # --------------------------------------------------------------------------- files
 
 
-def _write_csv(path: Path, frame: pd.DataFrame, encoding: str, above: Sequence[str] = ()) -> None:
+def _write_csv(
+    path: Path, frame: pd.DataFrame, encoding: str, above: Sequence[str] = (), sign: str = ","
+) -> None:
     text = io.StringIO()
     for line in above:
-        text.write(line + "," * (len(frame.columns) - 1) + "\n")
-    frame.to_csv(text, index=False, quoting=csv.QUOTE_MINIMAL)
+        text.write(line + sign * (len(frame.columns) - 1) + "\n")
+    frame.to_csv(text, index=False, sep=sign, quoting=csv.QUOTE_MINIMAL)
     path.write_bytes(text.getvalue().encode(encoding))
 
 
-def _write_xlsx(path: Path, frame: pd.DataFrame, title: str, total: str = "") -> None:
+def _write_xlsx(
+    path: Path, frame: pd.DataFrame, title: str, total: str = "", group: str = "监测信息"
+) -> None:
     """A title over all columns, a header over two rows with merged cells, and a row of totals."""
     workbook = xlsxwriter.Workbook(str(path), {"strings_to_numbers": False})
     sheet = workbook.add_worksheet("Sheet1")
@@ -164,7 +198,7 @@ def _write_xlsx(path: Path, frame: pd.DataFrame, title: str, total: str = "") ->
     middle = workbook.add_format({"align": "center"})
     sheet.merge_range(0, 0, 0, len(columns) - 1, title, middle)
     sheet.merge_range(1, 0, 1, 2, "基本信息", middle)
-    sheet.merge_range(1, 3, 1, len(columns) - 1, "监测信息", middle)
+    sheet.merge_range(1, 3, 1, len(columns) - 1, group, middle)
     sheet.write_row(2, 0, columns)
     for number, row in enumerate(frame.itertuples(index=False), start=3):
         sheet.write_row(number, 0, row)
@@ -200,6 +234,11 @@ RISK = {
     "illness": "因病", "disability": "因残", "schooling": "因学", "disaster": "因自然灾害",
     "accident": "因意外事故", "industry_failure": "因产业项目失败", "job_loss": "因务工就业不稳",
     "labour_shortage": "缺劳动力", "housing": "因安全住房", "water": "因安全饮水", "other": "其他",
+}  # fmt: skip
+DISASTER = ("洪涝灾害", "洪涝", "暴雨洪涝")
+STAGE = {
+    "preschool": "学前教育", "compulsory": "义务教育", "senior": "普通高中", "vocational": "中职",
+    "college": "高职高专",
 }  # fmt: skip
 PURPOSE = {"routine": "日常走访", "random": "随机抽查", "alert": "预警核查"}
 MEASURE = {
@@ -312,6 +351,16 @@ def _income_export(tables: HistoryTables, day: str) -> pd.DataFrame:
     )
 
 
+def _write_risks(found: pd.DataFrame) -> list[str]:
+    """The main risk first; every third household has two in one cell."""
+    told = []
+    numbers = found["household_id"].str.extract(r"(\d+)$")[0].astype(int)
+    for number, main in zip(numbers, _translate(found["risk_type"], RISK), strict=True):
+        other = "因残" if main == "因病" else "因病"
+        told.append(main + "、，；"[number // 3 % 3] + other if main and number % 3 == 0 else main)
+    return told
+
+
 def _monitored_export(tables: HistoryTables, day: str) -> pd.DataFrame:
     known = tables.known_before(day)["monitoring"]
     homes = _latest(tables, "household", day, ["household_id"]).set_index("household_id")
@@ -327,7 +376,7 @@ def _monitored_export(tables: HistoryTables, day: str) -> pd.DataFrame:
             "户编号": found["household_id"].to_numpy(),
             "监测对象类别": _translate(found["category"], CATEGORY),
             "识别监测时间": _write_days(found["event_date"], MONTHS),
-            "致贫返贫风险1": _translate(found["risk_type"], RISK),
+            "致贫返贫风险1": _write_risks(found),
             "风险是否已消除": ["是" if one else "否" for one in over],
             "消除监测时间": _write_days(cleared.where(over), MONTHS),
         }
@@ -340,7 +389,7 @@ def _feeds(tables: HistoryTables, certificates: pd.Series) -> dict[str, pd.DataF
     return {
         "medical_bills": pd.DataFrame(
             {
-                "身份证号": certificates[bills["person_id"]].to_numpy(),
+                "身份证号": _write_numbers(certificates[bills["person_id"]]),
                 "结算单号": bills["bill_id"].to_numpy(),
                 "结算日期": _write_days(bills["event_date"], DATES),
                 "就医类别": ["住院" if care == "inpatient" else "门诊" for care in bills["care"]],
@@ -359,7 +408,80 @@ def _feeds(tables: HistoryTables, certificates: pd.Series) -> dict[str, pd.DataF
                 "录入日期": _write_days(visit["known_date"], DATES[:1]),
             }
         ),
+        **_feeds_of_offices(tables, certificates),
     }
+
+
+def _feeds_of_offices(tables: HistoryTables, certificates: pd.Series) -> dict[str, pd.DataFrame]:
+    """Schools, the federation of the disabled, emergency management and a bank."""
+    school, shock, loan = tables["schooling"], tables["shock"], tables["loan"]
+    person = tables["person"]
+    disabled = person[person["disability_level"].notna()].drop_duplicates("person_id")
+    flood = shock[shock["kind"] == "flood"]
+    heads = person[person["is_head"].fillna(False).astype(bool)].drop_duplicates("household_id")
+    borrowers = heads.set_index("household_id")["person_id"]
+    loan = loan[loan["household_id"].isin(borrowers.index)]
+    numbers = certificates[disabled["person_id"]]
+    return {
+        "schooling": pd.DataFrame(
+            {
+                "学生身份证号": certificates[school["person_id"]].to_numpy(),
+                "学段": _translate(school["stage"], STAGE),
+                "学籍状态": ["在读" if kind == "enrolled" else "辍学" for kind in school["status"]],
+                "开学时间": _write_days(school["event_date"], DATES),
+                "学期费用": _write_amounts(school["cost"]),
+                "资助金额": _write_amounts(school["aid"]),
+                "推送日期": _write_days(school["known_date"], DATES[:1]),
+            }
+        ),
+        "disability": pd.DataFrame(
+            {
+                "姓名": [f"张{one[-6:]}" for one in numbers],
+                # The person's number, the category and the level.
+                "残疾人证号": [
+                    f"{one}{order % 7 + 1}{int(level)}"
+                    for order, (one, level) in enumerate(
+                        zip(numbers, disabled["disability_level"], strict=True)
+                    )
+                ],
+                "残疾等级": [
+                    "一二三四"[int(level) - 1] + "级" for level in disabled["disability_level"]
+                ],
+                "发证日期": _write_days(disabled["event_date"], DATES),
+                "推送日期": _write_days(disabled["known_date"], DATES[:1]),
+            }
+        ),
+        "disaster_losses": pd.DataFrame(
+            {
+                "户编号": flood["household_id"].to_numpy(),
+                "灾害种类": [DISASTER[number % 3] for number in range(len(flood))],
+                "受灾时间": _write_days(flood["event_date"], DATES),
+                "损失金额（万元）": [
+                    "" if pd.isna(loss) else f"{loss / 10000:.6f}" for loss in flood["loss"]
+                ],
+                "上报时间": _write_days(flood["known_date"], DATES[:1]),
+            }
+        ),
+        "microcredit": pd.DataFrame(
+            {
+                "借款人身份证号": certificates[borrowers[loan["household_id"]]].to_numpy(),
+                "借据号": loan["loan_id"].to_numpy(),
+                "统计日期": _write_days(loan["event_date"], DATES),
+                "贷款余额（元）": _write_amounts(loan["balance"]),
+                "逾期天数": [str(days) for days in loan["overdue_days"]],
+                "到期日期": _write_days(loan["maturity_date"], DATES),
+                "推送日期": _write_days(loan["known_date"], DATES[:1]),
+            }
+        ),
+    }
+
+
+def _write_numbers(numbers: pd.Series) -> list[str]:
+    """Some of those born before 2000 as their old cards have it, with 15 digits."""
+    return [
+        shorten(number) if number[6:8] == "19" and at % 20 == 0 else number
+        for at, number in enumerate(numbers)
+    ]
 
 
 def _exports_of_events(
@@ -423,8 +545,10 @@ def write_messy_county(folder: Path, households: int, seed: int = 0) -> MessyCou
     rng = np.random.default_rng(seed)
     files = []
     since = pd.Timestamp("1900-01-01")
+    corrections = _correct(_income_export(tables, EXPORT_DAYS[1]))
     for number, day in enumerate(EXPORT_DAYS):
-        files += _write_exports(folder, tables, certificates, number, rng)
+        corrected = corrections if number == 2 else corrections.head(0)
+        files += _write_exports(folder, tables, certificates, number, corrected, rng)
         files += _write_events(folder, _exports_of_events(tables, since, day), day, rng)
         since = pd.Timestamp(day)
     for quarter in pd.date_range("2022-03-31", EXPORT_DAYS[-1], freq="QE"):
@@ -434,7 +558,28 @@ def write_messy_county(folder: Path, households: int, seed: int = 0) -> MessyCou
         _write_xlsx(path, monitored, f"{COUNTY}监测对象信息")
         files.append(MessyFile(path, "national_monitored", day, len(monitored)))
     files += _write_events(folder, _feeds(tables, certificates), EXPORT_DAYS[-1], rng)
-    return MessyCounty(files, tables, certificates)
+    return MessyCounty(files, tables, certificates, _describe_corrections(corrections))
+
+
+WAGE = "工资性收入（万元）"
+
+
+def _correct(accounts: pd.DataFrame) -> pd.DataFrame:
+    """Some accounts with more wages than before, in ``before``."""
+    told = accounts[accounts[WAGE] != ""].iloc[4:12].copy()
+    told["before"] = told[WAGE]
+    return told.assign(**{WAGE: [f"{float(wage) + 0.12:.6f}" for wage in told[WAGE]]})
+
+
+def _describe_corrections(corrections: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "household_id": corrections["户编号"],
+            "year": corrections["年度"].astype(int),
+            "before": corrections["before"].astype(float) * 10000,
+            "after": corrections[WAGE].astype(float) * 10000,
+        }
+    )
 
 
 def _write_exports(
@@ -442,6 +587,7 @@ def _write_exports(
     tables: HistoryTables,
     certificates: pd.Series,
     number: int,
+    corrected: pd.DataFrame,
     rng: np.random.Generator,
 ) -> list[MessyFile]:
     """Persons and income accounts as they stood on a day."""
@@ -453,7 +599,8 @@ def _write_exports(
     encoding = ("gb18030", "utf-8-sig", "utf-8")[number % 3]
     _write_csv(path, person, encoding, [f"{COUNTY}家庭成员信息表"])
     persons = MessyFile(path, "national_person", day, len(person), spoiled=rounded)
-    income = _income_export(tables, day)
+    income = pd.concat([_income_export(tables, day), corrected.drop(columns="before")])
+    income = income.reset_index(drop=True)
     wrong = _spoil(income, "人数", "四口人", 0.002, rng)
     twice = pd.concat([income, income.iloc[1:4]])
     path = folder / f"收入信息_{day.replace('-', '')}.xlsx"
@@ -465,10 +612,21 @@ def _write_exports(
 INDISPENSABLE = {
     "medical_bills": ("结算日期", "13月32日"),
     "visits": ("走访日期", "前天"),
+    "schooling": ("开学时间", "开学那天"),
+    "disability": ("发证日期", "补办中"),
+    "disaster_losses": ("灾害种类", "天灾"),
+    "microcredit": ("贷款余额（元）", "三万左右"),
     "national_work": ("是否已务工", "也许"),
     "national_measures": ("开始时间", "待定"),
 }
 """A column of each kind that a record cannot do without, and something unreadable for it."""
+
+SUFFIXES = {
+    "national_measures": ".xls", "disaster_losses": ".xls", "disability": ".xlsx", "microcredit": ".txt",
+}  # fmt: skip
+TITLES = {
+    "national_measures": "帮扶措施明细", "disaster_losses": "受灾损失统计表", "disability": "持证残疾人名单",
+}  # fmt: skip
 
 
 def _write_events(
@@ -478,11 +636,19 @@ def _write_events(
     for kind, frame in frames.items():
         column, value = INDISPENSABLE[kind]
         wrong = _spoil(frame, column, value, 0.001, rng)
-        if kind == "national_measures":
-            path = folder / f"{kind}_{day.replace('-', '')}.xls"
-            _write_xls(path, frame, "帮扶措施明细")
+        if kind == "medical_bills":
+            whole = (frame[column] != value) & (frame["身份证号"].str.len() == 18)
+            good = frame.index[whole][5:100:20]
+            numbers = frame.loc[good, "身份证号"]
+            frame.loc[good, "身份证号"] = [exchange_digits(number) for number in numbers]
+            wrong += len(good)
+        path = folder / f"{kind}_{day.replace('-', '')}{SUFFIXES.get(kind, '.csv')}"
+        if path.suffix == ".xls":
+            _write_xls(path, frame, f"{COUNTY}{TITLES[kind]}")
+        elif path.suffix == ".xlsx":
+            _write_xlsx(path, frame, f"{COUNTY}{TITLES[kind]}", "合计", group="办证信息")
         else:
-            path = folder / f"{kind}_{day.replace('-', '')}.csv"
-            _write_csv(path, frame, "gb18030" if kind == "visits" else "utf-8")
+            encoding = "gb18030" if kind in ("visits", "microcredit") else "utf-8"
+            _write_csv(path, frame, encoding, sign="\t" if path.suffix == ".txt" else ",")
         files.append(MessyFile(path, kind, day, len(frame), rejected=wrong))
     return files

@@ -257,6 +257,10 @@ def test_a_ring_that_could_not_be_written_leaves_the_old_one(tmp_path, monkeypat
         ("\u7535\u8bdd\uff11\uff13\uff18\uff11\uff12\uff13\uff14\uff15\uff16\uff17\uff18", "\u7535\u8bdd\uff11\uff13***\uff17\uff18"),
         ("asked on 2024-03-05, batch 20240305", "asked on 2024-03-05, batch 20240305"),
         ("visits_13812345678.xlsx", "visits_13***78.xlsx"),
+        ("card 6222 0212 3456 7890, phone 139-1234-5678", "card 62***90, phone 13***78"),
+        ("110101-19900307-123X", "11***3X"),
+        ("2024-03-05 and 2024-03-06 12:30", "2024-03-05 and 2024-03-06 12:30"),
+        ("2024-03-05 2024-03-06 13812345678", "2024-03-05 2024-03-06 13***78"),
         ("", ""),
     ],
 )  # fmt: skip

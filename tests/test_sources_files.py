@@ -250,6 +250,14 @@ def test_header_of_two_rows():
     )
 
 
+@pytest.mark.parametrize(
+    "number", ["账号6222021234567890", "电话：139-1234-5678", "卡6222 0212 345"]
+)
+def test_a_cell_with_the_digits_of_a_number_of_somebody_is_no_header(number):
+    assert find_header([[number, "张三"], ["户编号", "姓名"], ["a1", "李四"]]).rows == (1,)
+    assert find_header([["户编号2024", "姓名"], ["a1", "李四"]]).rows == (0,)
+
+
 def test_a_record_of_words_is_no_second_row_of_the_header():
     found = find_header([["姓名", "性别", None], ["张三", "男", "外出"], ["李四", "女", None]])
     assert found.rows == (0,)

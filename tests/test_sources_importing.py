@@ -1,14 +1,19 @@
 """Import end to end on small files of an office: accounted for, linked, told once. Expected by hand."""
 
+import stat
 from datetime import date, timedelta
 
+import pandas as pd
 import pytest
 
 from poverty_risk.exceptions import DeclarationError, HistoryError
+from poverty_risk.labels import label_returns
 from poverty_risk.sources.export_days import find_export_day
+from poverty_risk.sources.forgotten import FORGOTTEN_FILE, Tombstones, read_tombstones
 from poverty_risk.sources.history import build_history
 from poverty_risk.sources.importing import import_sources
 from poverty_risk.sources.store import Store
+from poverty_risk.store_retention import forget_store_before, forget_store_household
 
 KEY = b"a key of the office, 32 bytes ..."
 # Invented numbers with right check digits (GB 11643: weights 7 9 10 5 8 4 2 1 6 3 7 9 10 5 8 4 2).
@@ -193,6 +198,148 @@ def test_day_of_export_can_be_said(files, tmp_path):
             [path], tmp_path / str(type(exported)), KEY, exported=exported, quiet=True
         )
         assert [item.exported for item in report.files] == [date(2023, 6, 30)]
+
+
+def test_day_before_that_of_the_files_name_is_refused(files, tmp_path):
+    """Otherwise what was exported in June would be known in January."""
+    path = files / "household_20230630.csv"
+    path.write_text(HOME + "a1,甲乡,乙村,脱贫户,正常,2\n", encoding="utf-8")
+    store = tmp_path / "store"
+    report = import_sources([path], store, KEY, exported=date(2023, 1, 31), quiet=True)
+    assert _status(report) == {path.name: "failed"}
+    assert report.files[0].faults[0].expected == "not before 2023-06-30, as its name tells"
+    # A name that tells a month leaves the day open.
+    path = files / "household_202303.csv"
+    for day, status in ((date(2023, 2, 28), "failed"), (date(2023, 3, 1), "imported")):
+        report = import_sources([path], store, KEY, exported=day, quiet=True)
+        assert _status(report) == {path.name: status}
+
+
+def test_store_without_any_record_says_so(files, tmp_path):
+    path = files / "household_20230630.csv"
+    path.write_text(HOME + ",甲乡,乙村,脱贫户,正常,2\n", encoding="utf-8")
+    report = import_sources([path], tmp_path / "store", KEY, quiet=True)
+    assert (report.counts.accepted, report.counts.rejected) == (0, 1)
+    with pytest.raises(HistoryError, match="no record.*See the faults of the import"):
+        build_history(tmp_path / "store")
+
+
+def test_store_is_for_its_owner_alone(files, tmp_path):
+    import_sources([files], tmp_path / "store", KEY, quiet=True)
+    folders = [path for path in (tmp_path / "store").rglob("*") if path.is_dir()]
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in [tmp_path / "store", *folders]}
+    assert (modes, len(folders)) == ({0o700}, 6)  # imports, and one per file
+
+
+def test_nothing_is_known_of_the_future_of_households_that_exports_no_longer_name(tmp_path, caplog):
+    """Five households of one township, one of another; from 2022 on one and the other are not told."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    town = [f"a{n},甲乡,乙村,脱贫户,正常,{n + 1}" for n in range(5)]
+    other = "b1,丙乡,丁村,脱贫户,正常,9"
+    monitored = "户编号,识别监测时间,致贫返贫风险1,风险是否已消除\na0,202103,因病,否\n"
+    for year, rows in ((2021, [*town, other]), (2022, town[:4]), (2023, town[:4])):
+        text = HOME + "\n".join(rows) + "\n"
+        (folder / f"household_{year}1231.csv").write_text(text, encoding="utf-8")
+        (folder / f"监测对象_{year}1231.csv").write_text(monitored, encoding="utf-8")
+    import_sources([folder], tmp_path / "store", KEY, quiet=True)
+    with caplog.at_level("INFO"):
+        tables = build_history(tmp_path / "store")
+    assert "household: 1 households no longer in whole exports." in caplog.text
+    assert "household: 1 households of 1 townships are in no later export" in caplog.text
+    homes = tables["household"].set_index("household_id")
+    names = homes[homes["status"] == "active"]["cultivated_land"]
+    moved = homes[homes["status"] == "moved"]
+    assert {
+        (names[home], row["event_date"], row["known_date"]) for home, row in moved.iterrows()
+    } == {
+        (5.0, pd.Timestamp("2022-12-31"), pd.Timestamp("2022-12-31")),
+        (9.0, pd.Timestamp("2022-01-01"), pd.Timestamp("2023-12-31")),
+    }
+    days = pd.to_datetime(["2022-01-31"])
+    index = pd.MultiIndex.from_product([names.index, days], names=["household_id", "as_of_date"])
+    labels = label_returns(tables, pd.DataFrame(index=index)).droplevel("as_of_date")
+    told = {names[home]: None if pd.isna(label) else int(label) for home, label in labels.items()}
+    assert (told[5.0], told[9.0]) == (None, None)
+    assert (told[2.0], told[3.0], told[4.0]) == (0, 0, 0)
+
+
+# ---------------------------------------------------------------------------------- what is forgotten
+
+
+def _homes(store):
+    return set(build_history(store)["person"]["household_id"])
+
+
+def _bills(store):
+    tables = build_history(store)
+    return len(tables["medical_bill"]) if "medical_bill" in tables else 0
+
+
+def test_household_that_was_forgotten_does_not_come_back_with_the_next_file(files, tmp_path):
+    store = tmp_path / "store"
+    import_sources([files], store, KEY, quiet=True)
+    (home,) = set(build_history(store)["medical_bill"]["household_id"])  # that of person p1
+    assert len(_homes(store)) == 2
+    forget_store_household(store, KEY, [home])
+    assert home not in _homes(store)
+    # The same files again, later ones of the same households, and a bill that names no household.
+    later = tmp_path / "later"
+    later.mkdir()
+    for month in ("202303", "202305"):
+        old = files / f"person_{month}.csv"
+        text = (files / "person_202303.csv").read_bytes()
+        (later / old.name).write_bytes(text + b"\n" * (month == "202303"))
+    bill = BILL + f"张三,{ONE},b7,2023-05-10,5000,1200\n"
+    (later / "bills_20230605.csv").write_text(bill, encoding="utf-8")
+    report = import_sources([files, later], store, KEY, quiet=True)
+    status, frame = _status(report), report.to_frame().set_index("file")
+    assert (status["household_202301.csv"], status["person_202305.csv"]) == (
+        "unchanged",
+        "imported",
+    )
+    counted = ["read", "accepted", "rejected", "repeated"]
+    assert frame.loc["person_202305.csv", counted].tolist() == [2, 1, 1, 0]
+    assert frame.loc["bills_20230605.csv", counted].tolist() == [1, 0, 1, 0]
+    assert set(report.rejected["expected"].to_pylist()) == {"not forgotten"}
+    assert (home in _homes(store), _bills(store)) == (False, 0)
+    # Only who says so takes it in again.
+    again = import_sources([files], store, KEY, restore_forgotten=True, quiet=True)
+    assert "replaced" in _status(again).values()
+    assert (home in _homes(store), _bills(store)) == (True, 1)
+    assert read_tombstones(store) == Tombstones()
+
+
+def test_file_whose_records_were_forgotten_is_not_read_again(files, tmp_path):
+    store = tmp_path / "store"
+    import_sources([files], store, KEY, quiet=True)
+    # In force is what the last export of March told, that of persons; all others go whole.
+    forget_store_before(store, KEY, "2023-04-01")
+    before = build_history(store)
+    report = import_sources([files], store, KEY, quiet=True)
+    status = _status(report)
+    assert status == {
+        "bills_20230305.csv": "forgotten",
+        "household_202301.csv": "forgotten",
+        "household_202303.csv": "forgotten",
+        "person_202301.csv": "forgotten",
+        "person_202303.csv": "unchanged",
+    }
+    assert "restore_forgotten" in str(report.faults[0])
+    assert build_history(store).fingerprint == before.fingerprint
+    marks = {(mark.exported, mark.before) for mark in read_tombstones(store).deliveries}
+    days = (date(2023, 1, 31), date(2023, 3, 5), date(2023, 3, 31))
+    assert marks == {(day, date(2023, 4, 1)) for day in days}
+    again = import_sources([files], store, KEY, restore_forgotten=True, quiet=True)
+    assert "forgotten" not in _status(again).values()
+    assert build_history(store)["household"]["known_date"].min() == pd.Timestamp("2023-01-31")
+
+
+def test_damaged_marks_stop_an_import(files, tmp_path):
+    import_sources([files], tmp_path / "store", KEY, quiet=True)
+    (tmp_path / "store" / FORGOTTEN_FILE).write_text("{", encoding="utf-8")
+    with pytest.raises(HistoryError, match="forgotten.json: found a file that cannot be read"):
+        import_sources([files], tmp_path / "store", KEY, quiet=True)
 
 
 def test_kind_can_be_said_and_must_fit(files, tmp_path):

@@ -131,6 +131,13 @@ def test_a_header_cannot_break_the_mapping(tmp_path):
     assert own.name == "visits"
 
 
+def test_numbers_of_people_in_a_header_are_masked():
+    inspected = inspect_sheet(sheet_of(VISITS | {"手机13812345678": [None] * 12}))
+    assert "手机13***78" in [column.header for column in inspected.columns]
+    text = render_mapping(inspected)
+    assert ("手机13***78" in text, "13812345678" in text) == (True, False)
+
+
 def test_an_existing_file_is_never_replaced(tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text("mine", encoding="utf-8")

@@ -77,8 +77,8 @@ def test_certificate_links_and_nothing_else_does():
     )
     links = find_links([ARCHIVE, feed])
     assert [tuple(row.values()) for row in links.persons.to_pylist()] == [
-        ("c1", "p1", "certificate"),
-        ("p2", "p2", "person_id"),
+        ("c1", JAN, "p1", "certificate"),
+        ("p2", JAN, "p2", "person_id"),
     ]
     assert _rates(links) == {
         "kind": "bills",
@@ -100,13 +100,33 @@ def test_person_told_in_many_rows_counts_once():
     assert (_rates(links)["persons"], _rates(links)["share"]) == (1, 1.0)
 
 
-def test_of_two_persons_with_one_certificate_the_one_told_last_is_taken():
+def test_new_number_of_a_certificate_holds_from_its_day_and_does_not_rewrite_what_was_known():
     again = _archive(
-        {"person_id": "p1b", "household_id": "h9", "certificate": "c1"}, day=FEB, number=2
+        {"person_id": "p1b", "household_id": "h9", "certificate": "c1"}, day=MAR, number=2
     )
     for parts in ([ARCHIVE, again], [again, ARCHIVE]):
         links = find_links([*parts, _people("bills", {"person_id": "c1", "certificate": "c1"})])
-        assert links.persons["person_id"].to_pylist() == ["p1b"]
+        told = [(row["from_day"], row["person_id"]) for row in links.persons.to_pylist()]
+        assert told == [(JAN, "p1"), (MAR, "p1b")]
+        days = [date(2022, 12, 1), JAN, FEB, MAR, APR]
+        records = pa.table({"person_id": ["c1"] * 5, "known_date": days, "total": range(5)})
+        linked, lost = link_records(records, links)
+        assert lost == 0
+        assert sorted((r["total"], r["person_id"], r["household_id"]) for r in linked.to_pylist()) == [
+            *((at, "p1", "h1") for at in range(3)),
+            *((at, "p1b", "h9") for at in (3, 4)),
+        ]  # fmt: skip
+
+
+def test_of_two_persons_with_one_certificate_in_one_export_the_one_told_last_is_taken():
+    again = _archive({"person_id": "p0", "household_id": "h9", "certificate": "c1"}, number=2)
+    links = find_links([again, ARCHIVE, _people("bills", {"person_id": "c1", "certificate": "c1"})])
+    assert links.persons["person_id"].to_pylist() == ["p0"]
+
+
+def test_feed_of_nobody_in_the_archive_has_counts_of_zero():
+    rates = _rates(find_links([ARCHIVE, _people("bills", {"person_id": "c9"})]))
+    assert (rates["linked"], rates["decided"], rates["near"], rates["unknown"]) == (0, 0, 0, 1)
 
 
 def test_nothing_told_links_nothing():
@@ -181,7 +201,9 @@ FEED = _people("bills", {"person_id": "x", "certificate": "x", "name": "n1", "bi
 
 def test_yes_links_from_the_next_import_on():
     links = find_links([ARCHIVE, FEED], _decided("yes"))
-    assert links.persons.to_pylist() == [{"told_id": "x", "person_id": "p1", "how": "decision"}]
+    assert links.persons.to_pylist() == [
+        {"told_id": "x", "from_day": JAN, "person_id": "p1", "how": "decision"}
+    ]
     assert _near(links) == [("x", "p1", "same name and birth date", "yes")]
     assert (_rates(links)["linked"], _rates(links)["decided"], _rates(links)["near"]) == (1, 1, 0)
 

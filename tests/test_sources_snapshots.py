@@ -3,6 +3,7 @@
 import itertools
 import random
 import sqlite3
+from dataclasses import replace
 from datetime import date
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pytest
 
 from poverty_risk import load_schema
 from poverty_risk.exceptions import HistoryError
+from poverty_risk.sources.following import Listing, find_vanished
 from poverty_risk.sources.membership import Presence, find_leavers
 from poverty_risk.sources.snapshots import Part, merge_parts, tells_members
 
@@ -64,12 +66,11 @@ def test_what_is_found_is_told_once_a_year_while_nothing_changes():
     assert [(row["event_date"], row["known_date"], row["passed"]) for row in rows] == [
         (day, day, True) for day in (days[0], days[1], days[3])
     ]
-    # A year with a change has that record, and the next one repeats what holds then.
+    # A year with a change has that record, and a failure that stands is no new event in the next one.
     rows, _ = _merge("check", [_house(day, day < days[2]) for day in days])
     assert [(row["known_date"], row["passed"]) for row in rows] == [
         (days[0], True),
         (days[2], False),
-        (days[3], False),
     ]
 
 
@@ -150,7 +151,83 @@ def test_events_of_one_feed_that_came_in_one_delivery_are_all_kept():
     ]
 
 
+def test_correction_is_known_from_its_own_delivery_and_counts_even_if_it_brings_an_earlier_date():
+    """A bill's date is corrected to January: its known date by the usual lag is before that of March."""
+    bill = {"person_id": "p", "household_id": "h", "bill_id": "1", "care": "inpatient"}
+    first = bill | {"event_date": date(2023, 3, 5), "known_date": date(2023, 4, 4)}
+    corrected = bill | {"event_date": date(2023, 1, 5), "known_date": date(2023, 2, 4)}
+    parts = [
+        _part("bills", date(2023, 4, 30), [first], dated=True),
+        _part("bills", date(2023, 6, 30), [corrected], dated=True),
+    ]
+    for order in itertools.permutations(parts):
+        rows, _ = _merge("medical_bill", list(order), is_state=False)
+        assert [(row["known_date"], row["event_date"]) for row in rows] == [
+            (date(2023, 4, 4), date(2023, 3, 5)),
+            (date(2023, 6, 30), date(2023, 1, 5)),
+        ]
+
+
+def test_row_that_comes_later_than_the_usual_lag_is_known_from_its_own_delivery():
+    """The bill of 5 January is computed to be known on 4 February; that of 28 February lacks it."""
+    bill = {"person_id": "p", "household_id": "h", "event_date": date(2023, 1, 5)}
+    bill |= {"known_date": date(2023, 2, 4)}
+    other, late = bill | {"bill_id": "1"}, bill | {"bill_id": "2"}
+    told = [(FEB, [other]), (MAR, [other, late]), (APR, [other, late])]
+    parts = [_part("bills", day, rows, dated=True) for day, rows in told]
+    for lagged, day in ((True, MAR), (False, date(2023, 2, 4))):
+        rows, _ = _merge("medical_bill", [replace(p, lagged=lagged) for p in parts], is_state=False)
+        known = {row["bill_id"]: row["known_date"] for row in rows}
+        assert (known, len(rows)) == ({"1": date(2023, 2, 4), "2": day}, 2)
+
+
+def test_several_known_dates_of_one_delivery_repeated_by_the_next_say_nothing_new():
+    bill = {"person_id": "p", "household_id": "h", "bill_id": "1", "event_date": date(2022, 5, 3)}
+    told = [
+        bill | {"known_date": day, "out_of_pocket": paid}
+        for day, paid in ((date(2022, 6, 2), 100.0), (date(2022, 8, 2), 70.0))
+    ]
+    parts = [_part("bills", day, told, dated=True) for day in (JAN, FEB)]
+    rows, _ = _merge("medical_bill", parts, is_state=False)
+    assert [(row["known_date"], row["out_of_pocket"]) for row in rows] == [
+        (date(2022, 6, 2), 100.0),
+        (date(2022, 8, 2), 70.0),
+    ]
+
+
 # ------------------------------------------------------------------------- several sources, one fact
+
+
+def test_feed_that_says_present_of_everybody_brings_nobody_back_to_life():
+    ill = _member(event_date=MAR, known_date=MAR, severe_illness=True)
+    parts = [
+        _part("person", JAN, [_member()]),
+        _part("person", FEB, [_member(status="deceased")]),
+        _part("illness", MAR, [ill], linked=True, dated=True),
+    ]
+    rows, _ = _merge("person", parts)
+    assert [(row["known_date"], row["status"], row["severe_illness"]) for row in rows] == [
+        (JAN, "present", None),
+        (FEB, "deceased", None),
+        (MAR, "deceased", True),
+    ]
+
+
+def test_feed_that_tells_a_death_counts_beside_the_living():
+    told = [
+        _member(person, status=status, event_date=FEB, known_date=FEB)
+        for person, status in (("p", "deceased"), ("q", "present"))
+    ]
+    parts = [
+        _part("person", JAN, [_member("p"), _member("q")]),
+        _part("deaths", FEB, told, linked=True, dated=True),
+    ]
+    rows, _ = _merge("person", parts)
+    assert [(row["person_id"], row["known_date"], row["status"]) for row in rows] == [
+        ("p", JAN, "present"),
+        ("q", JAN, "present"),
+        ("p", FEB, "deceased"),
+    ]
 
 
 def test_feed_of_one_column_leaves_all_others_as_the_export_told_them():
@@ -480,3 +557,86 @@ def test_all_orders_of_three_exports_give_one_history():
     parts = [_home(JAN, 2.0), _home(FEB, 3.0), _home(MAR, 3.0)]
     histories = [_merge("household", list(order))[0] for order in itertools.permutations(parts)]
     assert all(history == histories[0] for history in histories)
+
+
+# ------------------------------------------------------------------------- who is no longer followed
+
+
+def _listing(day, towns, kind="person", status=None):
+    rows = [
+        {"household_id": h, "township_id": town, "status": (status or {}).get(h, "active")}
+        for town, households in towns.items()
+        for h in households
+    ]
+    return Listing(kind, day, 1, pa.Table.from_pylist(rows))
+
+
+def _gone(*listings):
+    vanished = find_vanished(listings)
+    rows = [row for part in vanished.parts for row in part.records.to_pylist()]
+    assert {row["status"] for row in rows} <= {"moved"}
+    told = sorted((row["household_id"], row["event_date"], row["known_date"]) for row in rows)
+    return told, (vanished.moved, vanished.untold, vanished.townships)
+
+
+def test_household_that_an_export_of_its_whole_township_lacks_has_moved_on_that_day():
+    whole, without = {"1": "abcde", "2": "xy"}, {"1": "abcd", "2": "xy"}
+    # It is told once, and not again by the export of April.
+    listings = [_listing(JAN, whole), _listing(FEB, whole), _listing(MAR, without)]
+    assert _gone(*listings, _listing(APR, without)) == ([("e", MAR, MAR)], (1, 0, 0))
+    # Named again in April: it had moved all the same, as the export of March told.
+    assert _gone(*listings, _listing(APR, whole)) == ([("e", MAR, MAR)], (1, 0, 0))
+
+
+def test_export_of_some_townships_or_households_says_nothing_of_the_others_as_long_as_they_come_again():
+    whole = {"1": "abcde", "2": "xyz"}
+    # Neither a township that is left out, nor one of which three in five households are in it.
+    for part in ({"1": "abcde"}, {"1": "abc", "2": "xyz"}):
+        listings = map(_listing, (JAN, MAR, APR), (whole, part, whole))
+        assert _gone(*listings) == ([], (0, 0, 0))
+
+
+def test_household_that_no_later_export_names_is_not_followed_from_the_day_after_it_was_told():
+    whole, part = {"1": "abcde", "2": "xyz"}, {"1": "abcde"}
+    after = date(2023, 1, 29)
+    expected = [(h, after, APR) for h in "xyz"]
+    listings = [_listing(JAN, whole), _listing(MAR, part), _listing(APR, part)]
+    assert _gone(*listings) == (expected, (0, 3, 1))
+    # Three in five, again and again, are not the whole township either.
+    few = {"1": "abc", "2": "xyz"}
+    listings = [_listing(JAN, whole), _listing(MAR, few), _listing(APR, few)]
+    assert _gone(*listings) == ([(h, after, APR) for h in "de"], (0, 2, 1))
+    # Within a month the other townships may still come.
+    assert _gone(_listing(MAR, whole), _listing(date(2023, 4, 28), part)) == ([], (0, 0, 0))
+
+
+def test_who_was_told_gone_or_is_in_another_kind_of_export_has_not_vanished():
+    whole, without = {"1": "abcde"}, {"1": "abcd"}
+    dissolved = _listing(JAN, whole, status={"e": "dissolved"})
+    assert _gone(dissolved, _listing(FEB, without))[0] == []
+    other = _listing(MAR, whole, kind="household")
+    assert _gone(_listing(JAN, whole), _listing(FEB, without), other)[0] == []
+
+
+def test_export_of_which_most_households_are_new_is_told():
+    first, other = _listing(JAN, {"1": "abcde"}), _listing(FEB, {"2": "xyz"})
+    renamed = _listing(MAR, {"1": "aBCDE", "2": "xyz"})  # four of eight are new
+    assert find_vanished([first, other, renamed]).strange == ()
+    renamed = _listing(MAR, {"1": "aBCDE", "2": "xyZ"})
+    assert find_vanished([first, other, renamed]).strange == (("person", MAR),)
+
+
+def test_vanished_household_is_active_again_once_it_is_named():
+    told = {"township_id": "t", "village_id": "v", "status": "active"}
+    days = {JAN: "abcde", FEB: "abcd", MAR: "abcde"}
+    parts = [
+        _part("person", day, [told | {"household_id": h} for h in households])
+        for day, households in days.items()
+    ]
+    gone = find_vanished([Listing("person", p.exported, 1, p.records) for p in parts])
+    rows, _ = _merge("household", [*parts, *gone.parts])
+    assert [
+        (row["known_date"], row["status"], row["township_id"])
+        for row in rows
+        if row["household_id"] == "e"
+    ] == [(JAN, "active", "t"), (FEB, "moved", "t"), (MAR, "active", "t")]

@@ -39,7 +39,12 @@ SMALL_COUNT = 10
 RING = b"poverty-risk keys, format 1"
 """First line of a file with numbered keys; a file without it is one key, number 1."""
 
-_LONG_NUMBER = re.compile(r"[0-9\uff10-\uff19]{11,}[Xx]?")
+_BETWEEN = r"[ \t\u00a0\u3000\-\u2010-\u2015\uff0d]?"
+_LONG_NUMBER = re.compile(
+    # A date that stands alone is no such number, though a second one may follow.
+    rf"(?<![0-9])((?:19|20)[0-9]{{2}}-[0-9]{{2}}-[0-9]{{2}})(?!-?[0-9])"
+    rf"|[0-9\uff10-\uff19](?:{_BETWEEN}[0-9\uff10-\uff19]){{10,}}(?:{_BETWEEN}[Xx](?![A-Za-z]))?"
+)
 _RING_LINE = re.compile(rb"([1-9]\d{0,5}) ([0-9a-f]{32,256})|current ([1-9]\d{0,5})")
 
 
@@ -343,12 +348,16 @@ def mask_id(identifier: str) -> str:
 def mask_numbers(text: str) -> str:
     """A text with its long numbers masked, which may be identity, phone or account numbers.
 
+    Blanks and hyphens between the digits do not hide a number; what they part may be a date.
+
     Examples
     --------
+    >>> mask_numbers("account 6222 0212 3456 7890")
+    'account 62***90'
     >>> mask_numbers("asked by phone 13812345678 on 2024-03-05")
     'asked by phone 13***78 on 2024-03-05'
     """
-    return _LONG_NUMBER.sub(lambda found: mask_id(found[0]), text)
+    return _LONG_NUMBER.sub(lambda found: found[1] or mask_id(found[0]), text)
 
 
 def suppress_small_counts(counts: pd.Series, smallest: int = SMALL_COUNT) -> pd.Series:

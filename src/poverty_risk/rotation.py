@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from poverty_risk.exceptions import Fault, HistoryError, PovertyRiskError
 from poverty_risk.privacy import hash_id
 from poverty_risk.rewriting import rewrite_folder, rewrite_store
+from poverty_risk.sources.forgotten import read_tombstones, write_tombstones
 from poverty_risk.sources.raw import Converted
 from poverty_risk.sources.store import Store
 
@@ -260,6 +261,8 @@ def rotate_store(
                     dataclasses.replace(part, records=records, people=people, private=private)
                 )
             changed.append(tuple(sheets))
+        # Who was forgotten stays so under the new pseudonym.
+        write_tombstones(folder, read_tombstones(folder).renewed(known.new_by_old))
         return changed
 
     rewrite_store(folder, old, change, new)

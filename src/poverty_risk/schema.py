@@ -106,8 +106,8 @@ class Table(Declared):
     treatment
         Whether its records are help given: features on it must be lagged and unconstrained.
     observation
-        Whether a record is what was found on a day, not a state that holds until the next one: found
-        the same again later, it is another record.
+        Where a record is what was found on a day, not a state that holds until the next one: the
+        boolean column that must be true for the same finding, told again later, to be another record.
     """
 
     label: Words
@@ -115,7 +115,7 @@ class Table(Declared):
     key: tuple[str, ...]
     columns: dict[str, Column]
     treatment: bool = False
-    observation: bool = False
+    observation: str | None = None
 
     @property
     def id_columns(self) -> tuple[str, ...]:
@@ -143,6 +143,10 @@ class Table(Declared):
         clash = [name for name in self.columns if name in (*self.id_columns, *_RESERVED)]
         if clash:
             message = f"columns that every table has, or reserved names: {', '.join(clash)}"
+            raise ValueError(message)
+        seen = None if self.observation is None else self.columns.get(self.observation)
+        if self.observation is not None and (seen is None or seen.kind != "boolean"):
+            message = f"observation '{self.observation}' is no boolean column"
             raise ValueError(message)
         if bad := find_unusable_names(self.columns):
             message = f"names that no expression can use, or twice but for case: {', '.join(bad)}"

@@ -2,7 +2,9 @@
 
 Of a delivery that was imported before the day only what is in force stays; one of which nothing stays is
 removed. Counts of rows in its manifest stay: they say what was read, not what is kept. Persons, private
-ids and faults of rejected rows go with their records; a file that is imported again comes back whole.
+ids and faults of rejected rows go with their records. What is forgotten stays so: the store keeps marks
+(see `sources.forgotten`), and an import of the same file, or of rows of the same households, does not
+bring them back unless it is told to.
 """
 
 from __future__ import annotations
@@ -26,7 +28,14 @@ from poverty_risk.retention import (
 )
 from poverty_risk.rewriting import rewrite_store
 from poverty_risk.schema import Schema, load_schema
+from poverty_risk.sources.forgotten import (
+    Tombstones,
+    drop_forgotten,
+    read_tombstones,
+    write_tombstones,
+)
 from poverty_risk.sources.raw import Converted
+from poverty_risk.sources.store import Store
 from poverty_risk.windows import parse_as_of_dates
 
 __all__ = ["forget_store_before", "forget_store_household"]
@@ -126,11 +135,47 @@ def _forget(
         marks = plan.mark(tables)
         done.append(count_marks(tables, marks))
         kept = _filter(deliveries, tables, marks)
+        marked = _mark_forgotten(folder, deliveries, kept, plan, day)
+        if isinstance(plan, OfHouseholds):
+            # Files that name no household tell of these persons nevertheless.
+            kept = [tuple(_without_persons(part, marked) for part in parts) for parts in kept]
         left = {h for parts in kept for part in parts for h in _ids_of(part)}
         return [_without_others(parts, left, day) for parts in kept]
 
     rewrite_store(folder, key, change)
     return done[0]
+
+
+def _mark_forgotten(
+    folder: str | Path,
+    deliveries: Deliveries,
+    kept: Deliveries,
+    plan: OfHouseholds | BeforeDay,
+    day: pd.Timestamp | None,
+) -> Tombstones:
+    """Mark in the store what is about to be forgotten, before it is: so nothing can come between."""
+    marks = read_tombstones(folder)
+    if isinstance(plan, OfHouseholds):
+        columns = ["person_id", ID, "certificate"]
+        people = [part.people.select(columns) for parts in deliveries for part in parts]
+        if people:
+            marks = marks.with_households(plan.households, pa.concat_tables(people))
+    elif day is not None:
+        stored = sorted(Store(folder).deliveries(), key=lambda item: item.number)
+        pairs = zip(stored, deliveries, kept, strict=True)
+        lost = [item.origin for item, old, new in pairs if _count_rows(new) < _count_rows(old)]
+        marks = marks.with_deliveries(lost, day.date())
+    write_tombstones(folder, marks)
+    return marks
+
+
+def _count_rows(sheets: tuple[Converted, ...]) -> int:
+    return sum(table.num_rows for sheet in sheets for table in sheet.records.values())
+
+
+def _without_persons(sheet: Converted, marks: Tombstones) -> Converted:
+    left = drop_forgotten(sheet, marks)
+    return dataclasses.replace(sheet, records=left.records, people=left.people)
 
 
 def _put_together(deliveries: Deliveries, schema: Schema) -> dict[str, pa.Table]:

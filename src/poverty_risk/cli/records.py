@@ -143,6 +143,10 @@ def who(
 @click.option(
     "--keep-private", is_flag=True, help="Keep names, telephones and ids, for the office alone."
 )
+@click.option(
+    "--restore-forgotten", is_flag=True, help="Take in again what `forget` removed; logged."
+)
+@REASON
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 def import_command(
     config_path: Path,
@@ -155,6 +159,8 @@ def import_command(
     database: str | None,
     db_tables: tuple[str, ...],
     keep_private: bool,
+    restore_forgotten: bool,
+    reason: str,
     files: tuple[Path, ...],
 ) -> None:
     """Import FILES, folders or database tables; the same ones again change nothing."""
@@ -175,7 +181,10 @@ def import_command(
         mappings=mappings,
         kind=kind,
         keep_private=keep_private,
+        restore_forgotten=restore_forgotten,
     )
+    if restore_forgotten:
+        workflows.record_export(config, "import --restore-forgotten", reason=reason)
     click.echo(done.report.to_frame().to_string(index=False))
     counts = done.report.counts
     click.echo(

@@ -7,7 +7,7 @@ from calendar import monthrange
 from collections.abc import Iterator
 from datetime import date
 
-__all__ = ["find_export_day"]
+__all__ = ["find_earliest_day", "find_export_day"]
 
 _DAY = re.compile(
     r"(?<!\d)(20\d\d)(?:([-._/]?)(\d\d)\2(\d\d)|\D{1,2}(\d{1,2})\D{1,2}(\d{1,2}))(?!\d)"
@@ -37,6 +37,28 @@ def find_export_day(name: str) -> date | None:
     True
     """
     return max(_iter_days(name), default=None) or max(_iter_month_ends(name), default=None)
+
+
+def find_earliest_day(name: str) -> date | None:
+    """The first day on which a file of this name can have been exported.
+
+    Parameters
+    ----------
+    name
+        Name of the file.
+
+    Returns
+    -------
+    date or None
+        The day that the name tells, or of a month its first day; None where it tells neither.
+
+    Examples
+    --------
+    >>> find_earliest_day("household_20230630.xlsx"), find_earliest_day("bills 2023-02.csv")
+    (datetime.date(2023, 6, 30), datetime.date(2023, 2, 1))
+    """
+    month_end = max(_iter_month_ends(name), default=None)
+    return max(_iter_days(name), default=None) or (month_end and month_end.replace(day=1))
 
 
 def _iter_days(name: str) -> Iterator[date]:

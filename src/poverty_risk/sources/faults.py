@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pyarrow as pa
 
-from poverty_risk.privacy import SMALL_COUNT, mask_id
+from poverty_risk.privacy import SMALL_COUNT, mask_id, mask_numbers
 from poverty_risk.sources.raw import REJECTED
 
 __all__ = ["KEPT", "FaultLog", "hide"]
@@ -20,6 +20,7 @@ KEPT = " (the row was kept)"
 HIDDEN = "(hidden)"
 _LONGEST = 40
 _DIGITS = re.compile(r"[0-9][0-9Xx]{7,}")
+"""Long numbers written in one; `mask_numbers` knows those with blanks and hyphens in between."""
 _PLAIN = re.compile(r"[0-9 .,:/+\-%()A-Za-z]{1,40}")
 
 
@@ -41,8 +42,8 @@ def hide(found: Sequence[str | None]) -> list[str]:
 
     Examples
     --------
-    >>> hide(["13.2023", "13800000000", None])
-    ['13.2023', '13***00', '']
+    >>> hide(["13.2023", "13800000000", "138-0000-0000", None])
+    ['13.2023', '13***00', '13***00', '']
     """
     counts = Counter(found)
     return [_hide(text, counts[text]) for text in found]
@@ -56,6 +57,7 @@ def _hide(text: str | None, count: int) -> str:
         and count < SMALL_COUNT
     ):
         return f"(text of {len(text)} characters)"
+    text = mask_numbers(text)
     return _DIGITS.sub(lambda match: mask_id(match.group()), text)[:_LONGEST]
 
 

@@ -22,7 +22,7 @@ from poverty_risk.sources.kinds import Mapping as Kind
 from poverty_risk.sources.periods import compute_monthly, find_account_periods
 from poverty_risk.sources.raw import RawSheet
 from poverty_risk.sources.values import read_values
-from poverty_risk.sources.words import load_source_words
+from poverty_risk.sources.words import load_source_words, normalise_text
 
 __all__ = ["Fields", "find_context", "hash_texts", "read_fields"]
 
@@ -240,7 +240,8 @@ def _split_codes(
     separators = sorted(load_source_words().separators, key=len, reverse=True)
     pattern = re.compile("|".join(map(re.escape, separators)))
     coded = pc.dictionary_encode(cells)
-    texts = coded.dictionary.to_pylist()
+    # Separators are plain signs, cells may have full-width ones.
+    texts = [normalise_text(text) for text in coded.dictionary.to_pylist()]
     parts = {text: [part for part in pattern.split(text) if part.strip()] for text in texts}
     singles = sorted({*texts, *(part for found in parts.values() for part in found)})
     read = read_values(pa.array(singles, pa.string()), "category", codes=field.codes)

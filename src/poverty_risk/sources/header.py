@@ -23,6 +23,7 @@ MOST_HEADER_ROWS = 60
 """Rows among which a header is looked for."""
 
 LONGEST_LABEL = 60
+ID_DIGITS = 11
 _BLANKS = r"[\s\x{00a0}\x{3000}]*"
 
 Row = Sequence[str | None]
@@ -121,6 +122,8 @@ def _is_label(cell: str | None) -> bool:
     if cell is None or len(cell) > LONGEST_LABEL:
         return False
     text = normalise_text(cell).casefold()
+    if sum(sign.isdigit() for sign in text) >= ID_DIGITS:
+        return False  # it may be an identity, phone or account number
     words = load_source_words()
     if ":" in text or text in words.yes or text in words.no:
         return False
@@ -234,14 +237,21 @@ def make_sheet(
     why = _classify(columns, header, {cell for row in above for cell in row if cell})
     skipped += [SkippedRow(int(rows[at]), str(why[at])) for at in np.flatnonzero(why != "")]
     skipped.sort(key=lambda one: one.row)
-    kept, named = pa.array(why == ""), _is_named(header)
+    kept, named = np.flatnonzero(why == ""), _is_named(header)
     cells = {
-        name: column.filter(kept)
+        name: _take_rows(column, kept)
         for name, column, has_name in zip(header.names, columns, named, strict=True)
         if has_name or column.null_count < len(column)
     }
-    numbers = pa.array(rows[why == ""], pa.int64())
-    return RawSheet(file, sheet, pa.table(cells), numbers, tuple(skipped))
+    return RawSheet(file, sheet, pa.table(cells), pa.array(rows[kept], pa.int64()), tuple(skipped))
+
+
+def _take_rows(column: pa.Array, kept: np.ndarray) -> pa.Array:
+    """Some rows of a column; without a copy where they follow one another, as they mostly do."""
+    first, size = (int(kept[0]), len(kept)) if len(kept) else (0, 0)
+    if size and int(kept[-1]) - first + 1 != size:
+        return column.take(pa.array(kept))
+    return column.slice(first, size)
 
 
 def _is_named(header: Header) -> list[bool]:
@@ -260,16 +270,17 @@ def _classify(columns: Sequence[pa.Array], header: Header, titles: set[str]) -> 
     why = np.full(len(n_given), "", dtype="<U16")
     total, note = _patterns(load_source_words())
     first = pc.coalesce(*columns)
-    few = n_given <= max(2, len(columns) // 2)
     is_total = _matches(first, total)
     for column in columns[:3]:
         is_total |= _matches(column, total.replace(".{0,12}?", "", 1))
     why[is_total] = "total"
-    why[_matches(first, note) & few & (len(columns) > 1)] = "note"
-    is_title = _to_bool(
-        pc.is_in(_compact(first), value_set=pa.array(map(_squeeze, titles), pa.string()))
-    )
-    why[is_title & few] = "title"
+    # Few rows have few cells, and only they can be notes and titles.
+    few = np.flatnonzero(n_given <= max(2, len(columns) // 2))
+    starts = first.take(pa.array(few))
+    if len(columns) > 1:
+        why[few[_matches(starts, note)]] = "note"
+    told = pa.array(map(_squeeze, titles), pa.string())
+    why[few[_to_bool(pc.is_in(_compact(starts), value_set=told))]] = "title"
     for line in header.lines:
         why[_find_repeated(columns, line)] = "repeated header"
     why[n_given == 0] = "blank"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.schema import Schema, Table, load_schema
 from poverty_risk.sources.decisions import DECISIONS_FILE, read_decisions
 from poverty_risk.sources.delivery import Delivery, StoredSheet
+from poverty_risk.sources.following import Listing, Vanished, find_vanished, tells_households
 from poverty_risk.sources.links import Links, People, find_links, link_records
+from poverty_risk.sources.mapping import list_mappings, load_mapping
 from poverty_risk.sources.membership import Presence, find_leavers
 from poverty_risk.sources.snapshots import Part, merge_parts, tells_members
 from poverty_risk.sources.store import Store
@@ -44,12 +47,18 @@ class BuiltTable:
         Rows against which the same delivery, or a later one of the same day, says otherwise.
     partial
         Kind and day of exports that lack too many members to tell who has left.
+    moved, untold, townships, strange
+        Households that exports no longer name (see `find_vanished`).
     """
 
     records: pa.Table
     unlinked: int
     contradicted: int
-    partial: tuple[tuple[str, date], ...]
+    partial: tuple[tuple[str, date], ...] = ()
+    moved: int = 0
+    untold: int = 0
+    townships: int = 0
+    strange: tuple[tuple[str, date], ...] = ()
 
 
 def build_history(
@@ -152,13 +161,43 @@ def _build_table(store: Store, schema: Schema, name: str, links: Links) -> Built
             records, lost = link_records(records, links)
             unlinked += lost
         day = delivery.origin.exported
-        parts.append(Part(sheet.kind, day, delivery.number, records, linked=not is_archive))
+        parts.append(
+            Part(
+                sheet.kind,
+                day,
+                delivery.number,
+                records,
+                linked=not is_archive,
+                lagged=_is_lagged(sheet.kind),
+            )
+        )
     left: list[Part] = []
     partial: list[tuple[str, date]] = []
     if is_state and tells_members(table):
         left, partial = find_leavers(_read_presences(store, name, sheets), _find_deceased(parts))
-    merged = merge_parts(table, [*parts, *left], is_state=is_state)
-    return BuiltTable(merged.records, unlinked, merged.contradicted, tuple(partial))
+    gone = Vanished((), 0, 0, 0)
+    if is_state and tells_households(table):
+        gone = find_vanished(_read_listings(store, name, sheets))
+    merged = merge_parts(table, [*parts, *left, *gone.parts], is_state=is_state)
+    return BuiltTable(
+        merged.records,
+        unlinked,
+        merged.contradicted,
+        tuple(partial),
+        gone.moved,
+        gone.untold,
+        gone.townships,
+        gone.strange,
+    )
+
+
+@functools.cache
+def _is_lagged(kind: str) -> bool:
+    """Whether the known dates of a kind are computed; a mapping of one's own is not known here."""
+    if kind not in list_mappings():
+        return False
+    mapping = load_mapping(kind)
+    return mapping.delivery == "feed" and mapping.known_date is None
 
 
 def tells_archive(sheet: StoredSheet, tables: Mapping[str, Table]) -> bool:
@@ -271,6 +310,21 @@ def _read_presences(store: Store, name: str, sheets: Sheets) -> list[Presence]:
     return presences
 
 
+def _read_listings(store: Store, name: str, sheets: Sheets) -> list[Listing]:
+    listings = []
+    for delivery, sheet in sheets:
+        if name in sheet.states:
+            records = store.read_records(delivery, sheet, name)
+            columns = {"household_id", "township_id", "status"} & set(records.column_names)
+            # A household all of whose rows were rejected is in the export nevertheless.
+            people = store.read_people(delivery, sheet).select(["household_id"])
+            both = [records.select(sorted(columns)), people]
+            told = pa.concat_tables(both, promote_options="permissive")
+            day = delivery.origin.exported
+            listings.append(Listing(sheet.kind, day, delivery.number, told))
+    return listings
+
+
 def _find_deceased(parts: Sequence[Part]) -> pa.Table | None:
     found = []
     for part in parts:
@@ -286,7 +340,10 @@ def _find_end(sheets: Sheets, schema: Schema) -> pd.Timestamp:
     last = {name: item.origin.exported for item, sheet in sheets for name in sheet.tables}
     needed = {item.table for conditions in schema.cohorts.values() for item in conditions}
     needed |= {schema.follow_up.table} if schema.follow_up is not None else set()
-    days = [last[name] for name in needed if name in last] or [max(last.values())]
+    days = [last[name] for name in needed if name in last] or list(last.values())
+    if not days:
+        found, remedy = "no record", "See the faults of the import, and import a corrected file."
+        raise HistoryError(Fault("store", found, "at least one accepted row", remedy))
     return pd.Timestamp(min(days) + timedelta(days=1))
 
 
@@ -299,6 +356,17 @@ def _log_losses(store: Store, built: Mapping[str, BuiltTable]) -> None:
             logger.warning("%s: %d records of nobody in the archive.", name, item.unlinked)
         if item.contradicted:
             logger.warning("%s: %d rows contradict others of the day.", name, item.contradicted)
+        if item.moved:
+            logger.info("%s: %d households no longer in whole exports.", name, item.moved)
+        if item.untold:
+            logger.warning(
+                "%s: %d households of %d townships are in no later export: not followed any more.",
+                name,
+                item.untold,
+                item.townships,
+            )
+        for kind, day in item.strange:
+            logger.warning("%s of %s: most households are new; were ids changed?", kind, day)
         for kind, day in item.partial:
             logger.warning(
                 "%s of %s lists only some members: nobody is said to have left.", kind, day

@@ -45,8 +45,8 @@ class ImportedFile:
         Its name.
     status
         ``imported``, ``replaced`` (read again with another mapping, or because its earlier import
-        was damaged), ``unchanged`` (imported before), ``failed``, or ``skipped`` (in a folder, and
-        of no kind that is read).
+        was damaged), ``unchanged`` (imported before), ``forgotten`` (its records were forgotten, and
+        it is not read again), ``failed``, or ``skipped`` (in a folder, and of no kind that is read).
     exported
         Day of the export; None where nobody could tell.
     kinds

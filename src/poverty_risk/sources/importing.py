@@ -19,8 +19,15 @@ from poverty_risk.sources.database import DatabaseTable, read_database
 from poverty_risk.sources.decisions import DECISIONS_FILE, read_decisions, write_decisions
 from poverty_risk.sources.delivery import Delivery, Origin, compute_content_hash
 from poverty_risk.sources.disk import describe_failure
-from poverty_risk.sources.export_days import find_export_day
+from poverty_risk.sources.export_days import find_earliest_day, find_export_day
 from poverty_risk.sources.files import read_sheets
+from poverty_risk.sources.forgotten import (
+    ForgottenDelivery,
+    Tombstones,
+    drop_forgotten,
+    read_tombstones,
+    write_tombstones,
+)
 from poverty_risk.sources.history import describe_coverage, link_people
 from poverty_risk.sources.import_report import ImportedFile, ImportReport, add_counts
 from poverty_risk.sources.kinds import Mapping as Kind
@@ -48,6 +55,7 @@ class _Run:
     keep_private: bool
     days: Mapping[str, date]
     day: date | None
+    restore_forgotten: bool
 
 
 def import_sources(
@@ -60,6 +68,7 @@ def import_sources(
     kind: str | None = None,
     schema: Schema | str | Path = "archive",
     keep_private: bool = False,
+    restore_forgotten: bool = False,
     quiet: bool | None = None,
 ) -> ImportReport:
     r"""Import files, folders of files, and tables of databases into a store.
@@ -77,7 +86,7 @@ def import_sources(
         The office's key.
     exported
         Day of the export, for all sources or by the name of the file. By default what the name of
-        the file tells, such as ``household_20230630.xlsx``.
+        the file tells, such as ``household_20230630.xlsx``; it cannot be earlier than that.
     mappings
         Mappings of your own, by path or loaded; they go before those that are shipped.
     kind
@@ -86,6 +95,9 @@ def import_sources(
         Where the records go.
     keep_private
         Whether names, telephones and accounts are kept, in ``office_only`` of the store.
+    restore_forgotten
+        Whether what was forgotten is taken in again: deliveries of which records were forgotten
+        before a day, and rows of households that were forgotten. They are then no longer forgotten.
     quiet
         Whether no progress is shown; by default only on a terminal.
 
@@ -118,6 +130,7 @@ def import_sources(
         keep_private=keep_private,
         days=exported if isinstance(exported, Mapping) else {},
         day=None if isinstance(exported, Mapping) else exported,
+        restore_forgotten=restore_forgotten,
     )
     with run.store.writing(key):
         found, files = _expand(run.store, sources)
@@ -163,12 +176,17 @@ def _expand(
 def _import_one(run: _Run, source: Source) -> tuple[ImportedFile, list[pa.Table]]:
     """Import one source; what is wrong with it is told, what is wrong with the store is raised."""
     day: date | None = None
+    marks = read_tombstones(run.store.folder)
+    restoring = run.restore_forgotten and marks != Tombstones()
     try:
         day = _find_day(run, source)
         content, raw = _read_content(source)
         earlier = _find_earlier(run, content, day)
-        if earlier is not None and not run.store.find_damage(earlier) and _is_read(run, earlier):
+        is_whole = earlier is not None and not run.store.find_damage(earlier)
+        if earlier is not None and is_whole and not restoring and _is_read(run, earlier):
             return _describe(source, "unchanged", earlier), []
+        if (mark := marks.find(content, day)) is not None and not restoring:
+            return _describe_forgotten(source, mark), []
         raw = read_sheets(source) if isinstance(source, Path) else raw
         matched, faults = _match(run, raw)
         sheets = [_convert(run, sheet, kind, day) for sheet, kind in matched]
@@ -176,6 +194,10 @@ def _import_one(run: _Run, source: Source) -> tuple[ImportedFile, list[pa.Table]
             return ImportedFile(source.name, "failed", day, faults=tuple(faults)), []
     except PovertyRiskError as error:
         return ImportedFile(source.name, "failed", day, faults=error.faults), []
+    if restoring:
+        write_tombstones(run.store.folder, marks.without([(content, day)], sheets))
+    else:
+        sheets = [drop_forgotten(sheet, marks) for sheet in sheets]
     origin = Origin(
         file=source.name,
         content=content,
@@ -184,7 +206,7 @@ def _import_one(run: _Run, source: Source) -> tuple[ImportedFile, list[pa.Table]
     )
     read = {sheet.sheet for sheet, _ in matched}
     unread = [sheet.sheet for sheet in raw if sheet.sheet not in read]
-    delivery = run.store.add(origin, sheets, unread)
+    delivery = run.store.add(origin, sheets, unread, anew=restoring)
     # With a sheet that still nobody can read, everything else is as before.
     status = "unchanged" if delivery == earlier else "imported" if earlier is None else "replaced"
     return _describe(source, status, delivery, faults), [sheet.rejected for sheet in sheets]
@@ -202,6 +224,12 @@ def _find_day(run: _Run, source: Source) -> date:
     if day is None:
         found, expected = "no day of export", "a name such as 'household_20230630.xlsx'"
         remedy = "Rename the file, or say the day with 'exported'."
+        raise HistoryError(Fault(source.name, found, expected, remedy))
+    earliest = None if isinstance(source, DatabaseTable) else find_earliest_day(source.name)
+    if earliest is not None and day < earliest:
+        # Nobody knew before what the file tells.
+        remedy = "Correct the day, or the name of the file."
+        found, expected = f"exported on {day}", f"not before {earliest}, as its name tells"
         raise HistoryError(Fault(source.name, found, expected, remedy))
     if day > datetime.now(UTC).astimezone().date():
         remedy = "Correct the name of the file, or say the day with 'exported'."
@@ -280,6 +308,13 @@ def _match(run: _Run, raw: Sequence[RawSheet]) -> tuple[list[tuple[RawSheet, Kin
 
 def _place(sheet: RawSheet) -> str:
     return f"{sheet.file}, sheet '{sheet.sheet}'" if sheet.sheet else sheet.file
+
+
+def _describe_forgotten(source: Source, mark: ForgottenDelivery) -> ImportedFile:
+    found = f"a file of which records were forgotten (known before {mark.before})"
+    remedy = "Leave it out; 'restore_forgotten' takes all of it in again."
+    fault = Fault(source.name, found, "not forgotten", remedy)
+    return ImportedFile(source.name, "forgotten", mark.exported, faults=(fault,))
 
 
 def _describe(

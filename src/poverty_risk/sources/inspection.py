@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from poverty_risk.exceptions import Fault, HistoryError
-from poverty_risk.privacy import SMALL_COUNT
+from poverty_risk.privacy import SMALL_COUNT, mask_numbers
 from poverty_risk.sources.certificates import read_certificates
 from poverty_risk.sources.combining import to_array
 from poverty_risk.sources.files import read_sheets
@@ -189,7 +189,9 @@ def inspect_sheet(
     skipped = dict(Counter(row.why for row in sheet.skipped))
     size = sheet.cells.num_rows
     if not matches:
-        columns = tuple(InspectedColumn(h, None, 0.0, None, {}) for h in sheet.cells.column_names)
+        columns = tuple(
+            InspectedColumn(mask_numbers(h), None, 0.0, None, {}) for h in sheet.cells.column_names
+        )
         return InspectedSheet(sheet.file, sheet.sheet, size, skipped, None, 0.0, (), columns, ())
     proposed = [(match, _propose(sheet, match)) for match in _most_promising(matches)]
     match, close = max(proposed, key=lambda item: _promise(*item))
@@ -299,13 +301,14 @@ def _describe_columns(
     for header in sheet.cells.column_names:
         name, confidence = close.get(header, (known.get(header), float(header in known)))
         if name is None:
-            columns.append(InspectedColumn(header, None, 0.0, None, {}))
+            columns.append(InspectedColumn(mask_numbers(header), None, 0.0, None, {}))
             continue
         field = match.mapping.fields[name]
         readable = _read_share(_sample(sheet, header), field)
         unknown = _find_unknown(sheet, header, field)
         share = None if readable is None else round(readable, 3)
-        columns.append(InspectedColumn(header, name, confidence, share, unknown))
+        told = mask_numbers(header)
+        columns.append(InspectedColumn(told, name, confidence, share, unknown))
     return tuple(columns)
 
 
@@ -314,4 +317,4 @@ def _find_unknown(sheet: RawSheet, header: str, field: SourceField) -> dict[str,
     if field.kind not in ("category", "codes", "boolean") or field.privacy != "keep":
         return {}
     counts = Counter(_unreadable(to_array(sheet.cells[header]).drop_null(), field))
-    return {word: n for word, n in counts.most_common(20) if n >= SMALL_COUNT}
+    return {mask_numbers(word): n for word, n in counts.most_common(20) if n >= SMALL_COUNT}

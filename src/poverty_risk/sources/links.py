@@ -76,8 +76,9 @@ class Links:
     Parameters
     ----------
     persons
-        ``told_id`` as a feed has it and ``person_id`` as the archive has it, with ``how``:
-        ``certificate``, ``person_id`` or ``decision``.
+        ``told_id`` as a feed has it, ``from_day`` on ``person_id`` as the archive has it, with
+        ``how``: ``certificate``, ``person_id`` or ``decision``. Whom the archive gave a new number
+        has several lines: a new number does not rewrite what was known under the old one.
     households
         ``person_id``, ``from_day``, ``household_id``: where each person was in the exports.
     rates
@@ -122,7 +123,7 @@ def find_links(parts: Sequence[People], decisions: pa.Table | None = None) -> Li
     >>> people = [("person", archive, True), ("bills", feed, False)]
     >>> links = find_links([People(kind, day, 1, "a", told, is_archive) for kind, told, is_archive in people])
     >>> links.persons.to_pylist()
-    [{'told_id': 'c', 'person_id': 'p', 'how': 'certificate'}]
+    [{'told_id': 'c', 'from_day': datetime.date(2023, 1, 31), 'person_id': 'p', 'how': 'certificate'}]
     """
     with duckdb.connect() as connection:
         _register(connection, parts, decisions)
@@ -131,7 +132,7 @@ def find_links(parts: Sequence[People], decisions: pa.Table | None = None) -> Li
         tables = [
             connection.sql(query).to_arrow_table()
             for query in (
-                "SELECT told_id, person_id, how FROM linked ORDER BY ALL",
+                "SELECT told_id, from_day, person_id, how FROM linked ORDER BY ALL",
                 "SELECT person_id, day AS from_day, household_id FROM homes ORDER BY ALL",
                 _RATES,
                 _NEAR_COLUMNS,
@@ -178,9 +179,15 @@ _ANCHORS = """
     CREATE TEMP TABLE archive AS
         SELECT * FROM told WHERE is_archive AND household_id IS NOT NULL AND person_id IS NOT NULL;
     -- Of two persons with one certificate, or two households on one day, the last told counts.
-    CREATE TEMP TABLE numbers AS SELECT certificate,
-            first(person_id ORDER BY day DESC, number DESC, person_id) AS person_id
-        FROM archive WHERE certificate IS NOT NULL GROUP BY certificate;
+    CREATE TEMP TABLE numbers AS
+    WITH daily AS (
+        SELECT certificate, day, first(person_id ORDER BY number DESC, person_id) AS person_id
+        FROM archive WHERE certificate IS NOT NULL GROUP BY certificate, day
+    )
+    SELECT * FROM daily WINDOW w AS (PARTITION BY certificate ORDER BY day)
+    QUALIFY person_id IS DISTINCT FROM lag(person_id) OVER w;
+    CREATE TEMP TABLE last_numbers AS SELECT * FROM numbers
+    QUALIFY row_number() OVER (PARTITION BY certificate ORDER BY day DESC) = 1;
     CREATE TEMP TABLE homes AS
     WITH daily AS (
         SELECT person_id, day, first(household_id ORDER BY number DESC, household_id) AS household_id
@@ -206,19 +213,23 @@ _FEED = """
 
 _LINKED = """
     CREATE TEMP TABLE linked AS
-    WITH same AS (
-        SELECT told_id, numbers.person_id, 'certificate' AS how, 1 AS rank
+    WITH first_days AS (
+        SELECT person_id, min(day) AS day FROM homes GROUP BY person_id
+    ),
+    same AS (
+        SELECT DISTINCT told_id, numbers.day AS from_day, numbers.person_id, 'certificate' AS how,
+            1 AS rank, certificate AS told_by
         FROM feed JOIN numbers USING (certificate) WHERE told_id IS NOT NULL
         UNION ALL
-        SELECT told_id, told_id, 'person_id', 2 FROM feed
-        WHERE told_id IN (SELECT person_id FROM homes)
+        SELECT DISTINCT told_id, day, told_id, 'person_id', 2, told_id
+        FROM feed JOIN first_days ON told_id = first_days.person_id
         UNION ALL
-        SELECT person_id, candidate_id, 'decision', 0 FROM decisions
-        WHERE same_person = 'yes' AND person_id IN (SELECT told_id FROM feed)
-            AND candidate_id IN (SELECT person_id FROM homes)
+        SELECT DISTINCT decisions.person_id, day, candidate_id, 'decision', 0, candidate_id
+        FROM decisions JOIN first_days ON candidate_id = first_days.person_id
+        WHERE same_person = 'yes' AND decisions.person_id IN (SELECT told_id FROM feed)
     )
-    SELECT told_id, person_id, how FROM same
-    QUALIFY row_number() OVER (PARTITION BY told_id ORDER BY rank, person_id) = 1
+    SELECT told_id, from_day, person_id, how FROM same
+    QUALIFY dense_rank() OVER (PARTITION BY told_id ORDER BY rank, told_by) = 1
 """
 
 _NEAR = """
@@ -227,10 +238,10 @@ _NEAR = """
         SELECT feed.* FROM feed LEFT JOIN linked USING (told_id) WHERE how IS NULL OR how = 'decision'
     ),
     pairs AS (
-        SELECT kind, who, file, row, told_id, numbers.person_id AS candidate_id,
+        SELECT kind, who, file, row, told_id, last_numbers.person_id AS candidate_id,
             'two digits exchanged' AS why, 1 AS rank
         FROM (SELECT *, unnest(transposed) AS other FROM open)
-        JOIN numbers ON numbers.certificate = other
+        JOIN last_numbers ON last_numbers.certificate = other
         UNION ALL
         SELECT open.kind, who, open.file, row, told_id, mistyped.person_id, 'two digits exchanged', 1
         FROM open JOIN (SELECT person_id, unnest(transposed) AS other FROM archive) AS mistyped
@@ -260,9 +271,9 @@ _RATES = """
         FROM feed LEFT JOIN linked USING (told_id) LEFT JOIN open_pairs USING (kind, who)
         GROUP BY kind, who
     )
-    SELECT kind, count(*) AS persons, count(how) AS linked, count_if(how = 'decision') AS decided,
-        count_if(how IS NULL AND is_near IS NOT NULL) AS near,
-        count_if(how IS NULL AND is_near IS NULL) AS unknown,
+    SELECT kind, count(*) AS persons, count(how) AS linked, count(*) FILTER (how = 'decision') AS decided,
+        count(*) FILTER (how IS NULL AND is_near IS NOT NULL) AS near,
+        count(*) FILTER (how IS NULL AND is_near IS NULL) AS unknown,
         count(how) / count(*) AS share
     FROM persons GROUP BY kind ORDER BY kind
 """
@@ -281,18 +292,18 @@ def link_records(records: pa.Table, links: Links) -> tuple[pa.Table, int]:
     Returns
     -------
     tuple
-        Records with the person's id in the archive, and with the household that the feed itself
-        says, or in which the person was when the record became known; and the number of records
+        Records with the id that the person had in the archive when the record became known, and
+        with the household that the feed itself says, or in which the person was then; and the number of records
         for which nobody can say a household.
 
     Notes
     -----
-    Before the first export of a person the household is that of this first export.
+    Before the first export of a person the id and the household are those of this first export.
 
     Examples
     --------
     >>> day = pa.array([date(2023, 3, 1)])
-    >>> persons = pa.table({"told_id": ["c"], "person_id": ["p"], "how": ["certificate"]})
+    >>> persons = pa.table({"told_id": ["c"], "from_day": day, "person_id": ["p"]})
     >>> homes = pa.table({"person_id": ["p"], "from_day": day, "household_id": ["h"]})
     >>> links = Links(persons, homes, pa.table({}), NEAR_MISSES.empty_table())
     >>> link_records(pa.table({"person_id": ["c"], "known_date": day}), links)[0].to_pylist()[0]
@@ -306,10 +317,15 @@ def link_records(records: pa.Table, links: Links) -> tuple[pa.Table, int]:
         connection.register("links", links.persons)
         connection.register("homes", links.households)
         linked = connection.sql(f"""
-            WITH found AS (
+            WITH first_links AS (
+                SELECT told_id, first(person_id ORDER BY from_day, person_id) AS person_id
+                FROM links GROUP BY told_id
+            ), found AS (
                 SELECT records.*, {own} AS own_household,
-                    coalesce(links.person_id, records.person_id) AS who
-                FROM records LEFT JOIN links ON links.told_id = records.person_id
+                    coalesce(links.person_id, first_links.person_id, records.person_id) AS who
+                FROM records ASOF LEFT JOIN links
+                    ON links.told_id = records.person_id AND records.known_date >= links.from_day
+                LEFT JOIN first_links ON first_links.told_id = records.person_id
             ), first_homes AS (
                 SELECT person_id, first(household_id ORDER BY from_day) AS household_id
                 FROM homes GROUP BY person_id

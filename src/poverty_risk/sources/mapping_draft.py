@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 
 from poverty_risk.exceptions import Fault, HistoryError
+from poverty_risk.privacy import mask_numbers
 from poverty_risk.sources.inspection import InspectedColumn, InspectedSheet
 from poverty_risk.sources.kinds import Mapping
 
@@ -35,7 +36,8 @@ def render_mapping(inspected: InspectedSheet) -> str:
     Examples
     --------
     >>> import pyarrow as pa
-    >>> from poverty_risk.sources.inspection import inspect_sheet
+    >>> from poverty_risk.privacy import mask_numbers
+    from poverty_risk.sources.inspection import inspect_sheet
     >>> from poverty_risk.sources.raw import RawSheet
     >>> sheet = RawSheet("a.csv", "", pa.table({"colour": ["red"]}), pa.array([2]))
     >>> print(render_mapping(inspect_sheet(sheet, kind="visits")).splitlines()[3])
@@ -85,7 +87,7 @@ def _render_column(column: InspectedColumn, mapping: Mapping) -> list[str]:
 
 
 def _one_line(text: str) -> str:
-    return "".join(sign for sign in " ".join(text.split()) if sign.isprintable())
+    return mask_numbers("".join(sign for sign in " ".join(text.split()) if sign.isprintable()))
 
 
 def _quote(text: str) -> str:
@@ -105,7 +107,8 @@ def write_mapping(inspected: InspectedSheet, path: str | Path) -> Path:
     --------
     >>> import tempfile
     >>> import pyarrow as pa
-    >>> from poverty_risk.sources.inspection import inspect_sheet
+    >>> from poverty_risk.privacy import mask_numbers
+    from poverty_risk.sources.inspection import inspect_sheet
     >>> from poverty_risk.sources.raw import RawSheet
     >>> sheet = RawSheet("a.csv", "", pa.table({"colour": ["red"]}), pa.array([2]))
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -13,6 +13,7 @@ from datetime import date
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.schema import ARROW_TYPES, Table
@@ -38,7 +39,11 @@ class Part:
     records
         Typed records. A column that is absent, or without any value, says nothing.
     linked
-        Whether the household ids were found by linking; in a table of states they fill gaps only.
+        Whether the household ids were found by linking; in a table of states they fill gaps only, and
+        so does a status that is `present` for all: a feed that says it of everybody tells nothing.
+    lagged
+        Whether known dates were computed from event dates and a usual lag. Then what an earlier
+        delivery of the kind should have told, and did not, is known from its own delivery only.
     """
 
     kind: str
@@ -46,6 +51,7 @@ class Part:
     number: int
     records: pa.Table
     linked: bool = False
+    lagged: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,10 +131,11 @@ def merge_parts(table: Table, parts: Sequence[Part], *, is_state: bool) -> Merge
     -----
     A blank says something only where the same source said something before. A fact that is told
     differently later stays with its first known date, and the correction is known from the day of
-    the delivery that told it. A state that is told late, about a day before the last known state,
+    the delivery that told it, whatever date it brings. A state that is told late, about a day before the last known state,
     holds on top of that one and from its day on. Who changes households leaves the old one on the
-    day before. What is found, such as a safe house, is told again once a year as long as deliveries
-    say the same: a feature that looks back so far must not call it unknown.
+    day before. What is found to be in order, such as a safe house, is told again once a year as long
+    as deliveries say the same: a feature that looks back so far must not call it unknown. What is
+    found wanting is told once: a failure that stands is no new event.
 
     Examples
     --------
@@ -148,11 +155,12 @@ def merge_parts(table: Table, parts: Sequence[Part], *, is_state: bool) -> Merge
     with duckdb.connect() as connection:
         told = _register(connection, table, shape, parts)
         contradicted = _choose(connection, shape)
+        _date_late_rows(connection, shape, parts)
         _date_corrections(connection, shape)
         connection.execute(_changes_sql(shape))
         connection.execute(_history_sql(shape))
         if is_state and table.observation:
-            connection.execute(_found_again_sql(shape))
+            connection.execute(_found_again_sql(shape, table.observation))
         columns = list(table.all_columns)
         query = f"SELECT {_list(columns)} FROM history"
         if moves:
@@ -172,6 +180,10 @@ def _quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
 def _list(columns: Sequence[str]) -> str:
     return ", ".join(map(_quote, columns))
 
@@ -186,12 +198,13 @@ def _register(
         records, said = _complete(table, part.records)
         if part.linked and shape.is_state:
             said -= {"household_id"}
+            if tells_members(table) and _all_present(records):
+                said -= {"status"}
         bits = sum(1 << bit for bit, name in enumerate(shape.content) if name in said)
-        kind = part.kind.replace("'", "''")
         connection.register(f"part_{at}", records)
         queries.append(
             f"SELECT {_list([*shape.fact, *dates, *shape.content])}, {bits}::UBIGINT AS _said, "
-            f"'{kind}' AS _kind, DATE '{part.exported}' AS _exported, {part.number} AS _number "
+            f"{_text(part.kind)} AS _kind, DATE '{part.exported}' AS _exported, {part.number} AS _number "
             f"FROM part_{at}"
         )
     connection.execute(f"CREATE TEMP TABLE told AS {' UNION ALL '.join(queries)}")
@@ -218,12 +231,18 @@ def _complete(table: Table, records: pa.Table) -> tuple[pa.Table, set[str]]:
     return pa.table(columns), said
 
 
-def _split_groups(connection: duckdb.DuckDBPyConnection, columns: Sequence[str]) -> bool:
+def _all_present(records: pa.Table) -> bool:
+    return bool(pc.all(pc.equal(records["status"], PRESENT)).as_py())
+
+
+def _split_groups(
+    connection: duckdb.DuckDBPyConnection, columns: Sequence[str], only: str = "TRUE"
+) -> bool:
     """Move rows of `told` that share all of some columns to `shared`, and say whether there are any.
 
     Nearly all rows stand alone, and a window over the others costs next to nothing.
     """
-    groups = f"SELECT {_list(columns)} FROM told GROUP BY ALL HAVING count(*) > 1"
+    groups = f"SELECT {_list(columns)} FROM told GROUP BY ALL HAVING count(*) > 1 AND {only}"
     connection.execute(f"CREATE OR REPLACE TEMP TABLE groups AS {groups}")
     same = " AND ".join(
         f"told.{_quote(c)} IS NOT DISTINCT FROM groups.{_quote(c)}" for c in columns
@@ -263,24 +282,54 @@ def _choose(connection: duckdb.DuckDBPyConnection, shape: _Shape) -> int:
     return int(counted[0])
 
 
-def _date_corrections(connection: duckdb.DuckDBPyConnection, shape: _Shape) -> None:
-    """What one delivery says otherwise than an earlier one is known from its own day."""
-    same = ["_kind", *shape.dated_fact, "known_date"]
-    if not _split_groups(connection, same):
+def _date_late_rows(
+    connection: duckdb.DuckDBPyConnection, shape: _Shape, parts: Sequence[Part]
+) -> None:
+    """What came later than its computed known date, with the delivery after it, was known then."""
+    days = sorted({(part.kind, part.exported) for part in parts if part.lagged})
+    if len(days) == len({kind for kind, _ in days}):
         return
-    said = _row(shape.content)
+    values = ", ".join(f"({_text(kind)}, DATE '{day}')" for kind, day in days)
+    connection.execute(
+        f"CREATE TEMP TABLE deliveries AS SELECT * FROM (VALUES {values}) AS t(_kind, day)"
+    )
+    fact = _list(["_kind", *shape.dated_fact])
+    same = " AND ".join(
+        f"told.{_quote(c)} IS NOT DISTINCT FROM late.{_quote(c)}"
+        for c in ("_kind", *shape.dated_fact)
+    )
+    connection.execute(f"""
+        CREATE TEMP TABLE late AS
+        WITH firsts AS (
+            SELECT {fact}, min(_exported) AS first_told, min(known_date) AS known
+            FROM told SEMI JOIN deliveries USING (_kind) GROUP BY {fact}
+        )
+        SELECT firsts.* FROM firsts ASOF JOIN deliveries
+            ON firsts._kind = deliveries._kind AND firsts.first_told > deliveries.day
+        WHERE deliveries.day >= known;
+        UPDATE told SET known_date = greatest(known_date, first_told) FROM late WHERE {same}
+    """)
+
+
+def _date_corrections(connection: duckdb.DuckDBPyConnection, shape: _Shape) -> None:
+    """What one delivery says otherwise than an earlier one is known from its own day, and counts."""
+    same = ["_kind", *shape.dated_fact]
+    # What is known from the day of its export is in order already.
+    if not _split_groups(connection, same, "bool_or(known_date <> _exported)"):
+        return
+    row = f"{_list(same)}, known_date, {_row(shape.content)}"
     connection.execute(f"""
         INSERT INTO told
-        WITH compared AS (
-            SELECT *, lag(_exported) OVER w AS _earlier,
-                {said} IS DISTINCT FROM lag({said}) OVER w AS _differs
-            FROM shared WINDOW w AS (PARTITION BY {_list(same)} ORDER BY _exported, _number)
+        WITH turns AS (
+            SELECT *, dense_rank() OVER w AS _turn, max(known_date) OVER w AS _latest
+            FROM shared WINDOW w AS (PARTITION BY {_list(same)} ORDER BY _exported)
+        ), compared AS (
+            SELECT *, lag(_turn) OVER (PARTITION BY {row} ORDER BY _turn) AS _before FROM turns
         )
-        SELECT * EXCLUDE (_earlier, _differs) REPLACE (
-            CASE WHEN _earlier IS NULL THEN known_date ELSE greatest(known_date, _exported) END
-            AS known_date
+        SELECT * EXCLUDE (_turn, _latest, _before) REPLACE (
+            CASE WHEN _turn = 1 THEN known_date ELSE greatest(_latest, _exported) END AS known_date
         )
-        FROM compared WHERE _earlier IS NULL OR _differs
+        FROM compared WHERE _turn = 1 OR _before IS DISTINCT FROM _turn - 1
     """)
 
 
@@ -309,13 +358,15 @@ def _changes_sql(shape: _Shape) -> str:
         changed.append(f"CASE WHEN {new} THEN {now} END AS {now}")
     household = "household_id" if "household_id" in shape.content else "NULL::VARCHAR"
     others = f"{_list(shape.fact)}, {'event_date, ' * shape.is_state}known_date"
-    others += ", _household, _kind, _exported, _number"
+    status = "status" if "status" in shape.content else "NULL::VARCHAR"
+    others += ", _household, _status, _kind, _exported, _number"
     return f"""
         CREATE TEMP TABLE changes AS
         WITH moved AS (
             SELECT * FROM told WINDOW w AS {window} QUALIFY row_number() OVER w = 1 OR {differs}
         ), wrapped AS (
-            SELECT * REPLACE ({", ".join(wrapped)}), {household} AS _household FROM moved
+            SELECT * REPLACE ({", ".join(wrapped)}), {household} AS _household,
+                {status} AS _status FROM moved
         ), compared AS (
             SELECT *, {", ".join(before)} FROM wrapped WINDOW w AS {window}
         )
@@ -323,8 +374,8 @@ def _changes_sql(shape: _Shape) -> str:
     """
 
 
-def _found_again_sql(shape: _Shape) -> str:
-    """Once in each year in which a fact was told and did not change: what holds of it, found anew."""
+def _found_again_sql(shape: _Shape, observation: str) -> str:
+    """Once in each year in which a fact was told and did not change: that it holds, found anew."""
     fact = _list(shape.fact)
     same = " AND ".join(f"again.{_quote(n)} = history.{_quote(n)}" for n in shape.fact)
     return f"""
@@ -340,6 +391,7 @@ def _found_again_sql(shape: _Shape) -> str:
         SELECT history.* REPLACE (new.day AS event_date, new.day AS known_date)
         FROM new ASOF JOIN history
         ON {same.replace("again.", "new.")} AND new.day >= history.known_date
+        WHERE history.{_quote(observation)}
     """
 
 
@@ -348,11 +400,14 @@ def _history_sql(shape: _Shape) -> str:
     values = [
         f"(last_value({_quote(name)} IGNORE NULLS) OVER w).v AS {_quote(name)}"
         for name in shape.content
-        if name != "household_id"
+        if name not in ("household_id", "status")
     ]
     if "household_id" in shape.content:
         said = "(last_value(household_id IGNORE NULLS) OVER w).v"
         values.append(f"coalesce({said}, _household) AS household_id")
+    if "status" in shape.content:
+        said = "(last_value(status IGNORE NULLS) OVER w).v"
+        values.append(f"coalesce({said}, _status) AS status")
     event = "max(event_date) OVER w AS event_date, " if shape.is_state else ""
     fact, order = _list(shape.fact), f"{_order(shape)}, _kind"
     differs = " OR ".join(

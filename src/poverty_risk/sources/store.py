@@ -96,11 +96,11 @@ class Store:
         """
         with self._telling("Make room or choose another folder."):
             self._refuse_foreign()
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with hold_lock(self.folder / "store", self._place, wait):
             with self._telling("Nothing was changed."):
                 self._check_identity(key)
-                self._imports.mkdir(exist_ok=True)
+                self._imports.mkdir(mode=0o700, exist_ok=True)
                 self._clear()
             yield
 
@@ -182,7 +182,12 @@ class Store:
         )
 
     def add(
-        self, origin: Origin, sheets: Sequence[Converted], unread: Sequence[str] = ()
+        self,
+        origin: Origin,
+        sheets: Sequence[Converted],
+        unread: Sequence[str] = (),
+        *,
+        anew: bool = False,
     ) -> Delivery:
         """Add a delivery, or read it anew; only within `writing`.
 
@@ -194,6 +199,8 @@ class Store:
             Its converted sheets.
         unread
             Names of sheets that no mapping could read.
+        anew
+            Whether the same that was added before is replaced, although it is whole.
 
         Returns
         -------
@@ -208,7 +215,7 @@ class Store:
         check_counts(origin, sheets)
         earlier, _ = self.scan()
         same = {item.name: item for item in earlier if item.origin.is_same_content(origin)}
-        if origin.name in same and not self.find_damage(same[origin.name]):
+        if origin.name in same and not anew and not self.find_damage(same[origin.name]):
             return same[origin.name]
         incoming = self._imports / f".incoming-{origin.name}"
         with self._telling("Nothing was changed; make room and run it again."):
@@ -256,7 +263,7 @@ class Store:
             sync(path)
         sync(incoming)
         if target.exists():
-            # Only a damaged one is added again under its own name, and nothing is lost with it.
+            # A damaged one, or one that is restored: nothing is lost with it.
             self._set_aside(target)
         incoming.rename(target)
         sync(self._imports)

@@ -186,9 +186,8 @@ def _read_body(text: memoryview, delimiter: str, header: Header, file: str) -> _
         # Once more on one thread, because otherwise nobody knows the numbers of uneven rows.
         table, invalid = _parse(text, delimiter, width, file, use_threads=False)
     columns = [column.combine_chunks() for column in table.columns]
-    is_whole = np.ones(table.num_rows + len(invalid), dtype=bool)
-    is_whole[[row.number - 1 for row in invalid]] = False
-    numbers = np.flatnonzero(is_whole)
+    numbers = np.arange(table.num_rows + len(invalid))
+    numbers = np.delete(numbers, [row.number - 1 for row in invalid])
     ends_open = bytes(text[-1:]) not in (b"\n", b"\r")
     mended, uneven = _mend(invalid, delimiter, width, len(numbers) if ends_open else None)
     if mended:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -27,7 +28,7 @@ LARGEST_WHOLE = 2**53
 """Whole numbers beyond have lost digits once they were floating-point numbers."""
 
 _PLAIN_NUMBER = r"^[+-]?(?:[0-9]{1,300}(?:\.[0-9]{0,300})?|\.[0-9]{1,300})(?:[eE][+-]?[0-9]{1,3})?$"
-_GROUPED = re.compile(r"([+-]?)([0-9]{1,3}(?:,[0-9]{3})+)(\.[0-9]+)?")
+_GROUPED = r"[+-]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?"
 _ROUNDED = r"^[0-9](?:\.[0-9]+)?[eE]\+?[0-9]{1,3}$"
 _FAILED = r"^#(?:N/A|REF!|VALUE!|DIV/0!|NAME\?|NUM!|NULL!|SPILL!|CALC!|ERROR)$"
 """What a spreadsheet shows where a formula failed."""
@@ -210,26 +211,32 @@ def _holds(condition: pa.Array) -> pa.Array:
 
 
 def _mark(faults: pa.Table, n_rows: int) -> pa.Array:
-    at = pa.array(range(n_rows), pa.int64())
-    return pc.is_in(at, value_set=faults["index"].combine_chunks())
+    mask = np.zeros(n_rows, dtype=bool)
+    mask[faults["index"].to_numpy()] = True
+    return pa.array(mask)
 
 
 def _parse_number(text: str, unit: float) -> Parsed:
     text = text.casefold()
     if _is_blank(text):
         return None, None
+    match = _amounts().fullmatch(text)
+    if match is None:
+        return None, "a number"
+    if match["unit"]:
+        unit = load_source_words().units[match["unit"]]
+    value = float(match["number"].replace(",", "")) * unit
+    return (value, None) if math.isfinite(value) else (None, "a number")
+
+
+@functools.cache
+def _amounts() -> re.Pattern[str]:
+    """A number, plain or in groups of three digits, between signs of a currency and a unit."""
     words = load_source_words()
-    for sign in words.currencies:
-        text = text.removeprefix(sign).lstrip()
-    for name in sorted(words.units, key=len, reverse=True):
-        if text.endswith(name):
-            unit, text = words.units[name], text.removesuffix(name).rstrip()
-            break
-    if _GROUPED.fullmatch(text):
-        text = text.replace(",", "")
-    if re.fullmatch(_PLAIN_NUMBER, text) and math.isfinite(float(text) * unit):
-        return float(text) * unit, None
-    return None, "a number"
+    signs = "".join(rf"(?:{re.escape(sign)})?\s*" for sign in words.currencies)
+    units = "|".join(map(re.escape, sorted(words.units, key=len, reverse=True)))
+    number = f"{_GROUPED}|{_PLAIN_NUMBER.strip('^$')}"
+    return re.compile(rf"{signs}(?P<number>{number})\s*(?P<unit>{units})?")
 
 
 # ------------------------------------------------------------------------------- dates and answers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -183,13 +184,22 @@ def _to_column(cells: Sequence[Any]) -> pa.Array:
 def _numbers_to_text(numbers: pa.Array) -> pa.Array:
     if pc.min_max(numbers)["max"].as_py() is None:
         return numbers.cast(pa.string())
-    whole = pc.and_(pc.equal(numbers, pc.floor(numbers)), pc.less(pc.abs(numbers), LARGEST_EXACT))
+    size = pc.abs(numbers)
+    whole = pc.and_(pc.equal(numbers, pc.floor(numbers)), pc.less(size, LARGEST_EXACT))
+    texts = pc.if_else(whole, numbers, None).cast(pa.int64()).cast(pa.string())
     if pc.all(whole).as_py():
-        return numbers.cast(pa.int64()).cast(pa.string())
-    return pa.array([None if n is None else _number_to_text(n) for n in numbers.to_pylist()])
+        return texts
+    texts = pc.coalesce(texts, numbers.cast(pa.string()))
+    # Arrow writes other numbers than these with an exponent, or without one where Python has one.
+    as_python = pc.and_(pc.greater_equal(size, 1e-4), pc.less(size, 1e10))
+    other = pc.and_(pc.invert(pc.or_(whole, as_python)), numbers.is_valid()).fill_null(False)
+    written = [_number_to_text(number) for number in numbers.filter(other).to_pylist()]
+    return pc.replace_with_mask(texts, other, pa.array(written, pa.string()))
 
 
 def _number_to_text(number: float) -> str:
+    if not math.isfinite(number):
+        return ERROR  # spreadsheets have no such number, forged or damaged files do
     if abs(number) >= LARGEST_EXACT:
         return f"{number:.14E}"
     return str(int(number)) if number == int(number) else repr(number)

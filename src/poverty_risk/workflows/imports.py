@@ -59,6 +59,7 @@ def import_history(
     mappings: Sequence[str | Path] = (),
     kind: str | None = None,
     keep_private: bool = False,
+    restore_forgotten: bool = False,
 ) -> ImportedHistory:
     """Import sources into a store and write the history of all that is in it.
 
@@ -72,7 +73,7 @@ def import_history(
         Folder of the store; made where there is none.
     folder
         Where the history goes; one that was written before is replaced.
-    exported, mappings, kind, keep_private
+    exported, mappings, kind, keep_private, restore_forgotten
         See `poverty_risk.sources.import_sources`.
 
     Returns
@@ -96,6 +97,7 @@ def import_history(
         kind=kind,
         schema=schema,
         keep_private=keep_private,
+        restore_forgotten=restore_forgotten,
     )
     rejected = _write_rejected(office, report)
     try:

@@ -288,5 +288,9 @@ def test_data_gaps_name_what_is_usually_known(fitted):
 
 
 def test_risk_in_words_of_households():
-    assert describe_risk(0.034, "12mo", "en").startswith("Of 100 such households about 3 within 12 months")
-    assert describe_risk(0.0042, "12mo", "zh").startswith("每1000户这样的农户中，约有4户会在12个月内")
+    assert describe_risk(0.034, "12mo", "en").startswith(
+        "Of 100 such households about 3 within 12 months"
+    )
+    assert describe_risk(0.0042, "12mo", "zh").startswith(
+        "每1000户这样的农户中，约有4户会在12个月内"
+    )

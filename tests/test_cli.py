@@ -193,12 +193,15 @@ def test_a_village_sees_its_own_and_no_health_detail(visited):
         ],
     )
     assert result.exit_code == 0, result.output
-    page = (visited["out"] / "visits" / f"visits_{village}_en.html").read_text(encoding="utf-8")
+    (written,) = (visited["out"] / "visits").glob(f"visits_village-{village}-*_en.html")
+    page = written.read_text(encoding="utf-8")
     assert set(re.findall(r"\bV\d{4}\b", page)) == {village}
     reasons = re.findall(r'<span class="theme">[^<]*</span>: ([^<]*)</p>', page)
-    told = [text for text in reasons if not text.startswith("about health:")]
     assert reasons
-    assert [text for text in told if tells_of_health(text)] == []
+    assert [text for text in reasons if tells_of_health(text)] == []
+    # The same line on every card, whether something is left out on it or not.
+    cards = page.count('<article class="card"')
+    assert page.count("the township officer who holds the full card verifies") == cards
 
 
 def test_card_of_one_household(visited):

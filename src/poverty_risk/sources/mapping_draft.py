@@ -36,8 +36,7 @@ def render_mapping(inspected: InspectedSheet) -> str:
     Examples
     --------
     >>> import pyarrow as pa
-    >>> from poverty_risk.privacy import mask_numbers
-    from poverty_risk.sources.inspection import inspect_sheet
+    >>> from poverty_risk.sources.inspection import inspect_sheet
     >>> from poverty_risk.sources.raw import RawSheet
     >>> sheet = RawSheet("a.csv", "", pa.table({"colour": ["red"]}), pa.array([2]))
     >>> print(render_mapping(inspect_sheet(sheet, kind="visits")).splitlines()[3])
@@ -107,8 +106,7 @@ def write_mapping(inspected: InspectedSheet, path: str | Path) -> Path:
     --------
     >>> import tempfile
     >>> import pyarrow as pa
-    >>> from poverty_risk.privacy import mask_numbers
-    from poverty_risk.sources.inspection import inspect_sheet
+    >>> from poverty_risk.sources.inspection import inspect_sheet
     >>> from poverty_risk.sources.raw import RawSheet
     >>> sheet = RawSheet("a.csv", "", pa.table({"colour": ["red"]}), pa.array([2]))
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -134,7 +134,7 @@ def tell_run(round_: Round, policies: str, locale: str) -> RunFacts:
         model_id=str(answer["model_id"].iloc[0]) if len(answer) else "",
         run_id=round_.run_id,
         # Of what was known then: written again later, it is the same round.
-        snapshot=round_.tables.known_before(listed.as_of_date).fingerprint[:12],
+        snapshot=_known_then(round_).fingerprint[:12],
         scored=int((answer["status"] == "ok").sum()),
         not_scored={words["status"][name]: _shown(count) for name, count in statuses.items()},
         figures={str(way): float(value) for way, value in summary["expected_returns"].items()}
@@ -152,6 +152,12 @@ def tell_run(round_: Round, policies: str, locale: str) -> RunFacts:
             for reason, count in listed.left_out.items()
         },
     )
+
+
+def _known_then(round_: Round) -> HistoryTables:
+    as_of, tables = round_.visit_list.as_of_date, round_.tables
+    # Usually nothing is known later, and a large county need not be copied.
+    return tables if as_of >= tables.observed_to else tables.known_before(as_of)
 
 
 def name_outcome(task: PredictionTask, locale: str) -> str:

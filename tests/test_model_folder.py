@@ -316,6 +316,7 @@ def test_a_manifest_without_a_part_of_the_model_is_refused(folder, key):
         {"calibrator": {"kind": "sigmoid", "slope": -1.0, "intercept": 0.0}},
         {"calibrator": {"kind": "isotonic", "margins": [1.0, 0.0], "risks": [0.1, 0.2]}},
         {"parameters": {"n_estimators": 5, "os.system": "true"}},
+        {"parameters": {"n_estimators": 5, "n_jobs": {}}},
     ],
 )
 def test_a_manifest_that_does_not_fit_the_boosters_is_refused(folder, change):

@@ -689,3 +689,18 @@ def test_every_row_of_a_table_is_a_record_or_skipped(tmp_path_factory, rows, enc
     assert set(sheet.rows.to_pylist()) | set(why(sheet)) == set(range(1, len(rows) + 2))
     for number, cells in zip(sheet.rows.to_pylist(), to_rows(sheet), strict=True):
         assert cells == [cell.strip() or None for cell in rows[number - 2]]
+
+
+def test_a_number_that_is_none_is_an_error_and_not_a_crash(tmp_path):
+    whole, damaged = tmp_path / "whole.xlsx", tmp_path / "damaged.xlsx"
+    workbook = xlsxwriter.Workbook(str(whole))
+    sheet = workbook.add_worksheet()
+    sheet.write_row(0, 0, ["名称", "值"])
+    sheet.write_row(1, 0, ["甲", 77031])
+    workbook.close()
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(damaged, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            target.writestr(name, content.replace(b"<v>77031</v>", b"<v>NaN</v>"))
+    assert to_rows(read_one(whole)) == [["甲", "77031"]]
+    assert to_rows(read_one(damaged)) == [["甲", "#ERROR"]]

@@ -58,6 +58,10 @@ def restore(kind: Any, state: Mapping[str, Any], texts: Mapping[str, str]) -> An
     catalog = None if entries is None else parse_catalog(entries, "model folder")
     restored_task = None if task is None else PredictionTask.from_dict(task, "model folder")
     model = kind(catalog, restored_task, **state["parameters"])
+    if not isinstance(model.n_jobs, int):
+        # It reaches LightGBM at the first prediction only.
+        message = "n_jobs is no whole number"
+        raise TypeError(message)
     model.classes_ = np.array([0, 1])
     categories = {name: tuple(codes) for name, codes in state["categories"].items()}
     model.set_columns(ModelColumns(tuple(state["columns"]), categories))

@@ -38,7 +38,7 @@ class PlainHeader:
     levels: tuple[str, ...]
 
 
-@functools.cache
+@functools.lru_cache(4096)
 def plain_header(header: str) -> PlainHeader:
     r"""Take a header apart.
 

@@ -201,8 +201,8 @@ def leakage(config_path: Path, folder: Path | None, output: Path | None) -> None
 @CONFIG
 @FOLDER
 @OUTPUT
-@click.option("--challenger", help="Version in MLflow, model folder, or URI.")
-@click.option("--champion", help="The same; by default who has the alias.")
+@click.option("--challenger", help="Registered version in MLflow, such as 2.")
+@click.option("--champion", help="Registered version; by default who has the alias.")
 @click.option("--roll-back", is_flag=True, help="Give the alias back to the champion before.")
 @click.option("--to", "version", help="With --roll-back: to this version.")
 @click.option("--who", required=True, help="Who decides.")

@@ -115,7 +115,10 @@ def who(
 
     config = load(config_path, None, output)
     found = workflows.find_people(config, ids, store=store, reason=reason)
-    click.echo(found.to_string(index=False))
+    for one in sorted(set(ids) - set(found["asked"])):
+        click.echo(f"{one}: nothing is kept of it here; was it imported with --keep-private?")
+    if len(found):
+        click.echo(found.to_string(index=False))
 
 
 @click.command("import")

@@ -76,6 +76,13 @@ def _candidates(model, name, now):
     points = model.forest_.thresholds()[position]
     if name == "unsafe":
         return [0.0] if now == 1 else []
+    # Within what nine tenths of the training households have.
+    grid = np.asarray(model.reference_[name]["quantiles"])
+    low, high = np.quantile(grid, [0.05, 0.95])
+    return [value for value in _reached(name, points, now) if low <= value <= high]
+
+
+def _reached(name, points, now):
     if name == "income":
         over = {int(np.floor(p * 100 + 1e-9)) + 1 for p in points}
         return [step / 100 for step in sorted(over) if step / 100 > now]

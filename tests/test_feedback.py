@@ -401,12 +401,14 @@ def test_faulty_rows_are_corrected_and_handed_in_again(tmp_path, path):
     assert codes(again) == ["reason_missing", "unknown_pseudonym"]
     assert again.visits["household_id"].tolist() == ["H2", "H4"]
     sheet.cell(2, titles["Reason for disagreeing"], "lives in town now")
+    # The code of nobody can be corrected where it stands, to that of the household without a row.
+    assert not sheet.cell(4, titles["Pseudonym"]).protection.locked
+    assert sheet.cell(3, titles["Pseudonym"]).protection.locked
     sheet.cell(4, titles["Pseudonym"], PSEUDONYMS[2])
-    for name in LOCKED[3:]:
-        title = load_locale("en")["workbook"]["columns"][name]
-        sheet.cell(4, titles[title], sheet.cell(2, titles[title]).value)
     book.save(out)
-    assert codes(read(out)) == ["unknown_pseudonym"]
+    corrected = read(out)
+    assert codes(corrected) == []
+    assert "H3" in corrected.outcomes["household_id"].tolist()
 
 
 def test_feedback_that_was_not_read_has_no_faults_to_write(tmp_path, path):

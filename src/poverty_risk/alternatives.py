@@ -19,6 +19,9 @@ __all__ = ["Alternative", "Change", "find_alternatives"]
 SHOWN_IN_PERCENT = ("ratio", "share", "change", "variation")
 """Units that sentences round to a hundredth."""
 
+RARE = 0.05
+"""Share of training households at each end whose values are not proposed."""
+
 ROWS_AT_ONCE = 200_000
 """Changed households that are put to the trees in one call: some hundred megabytes."""
 
@@ -159,6 +162,9 @@ class _Lever:
             self.values = np.unique(np.round(steps / 100, 2))
         else:
             self.values = np.nextafter(points, np.inf) if self.up else points
+        # What hardly any household has is no alternative that somebody could work towards.
+        low, high = np.interp([RARE, 1 - RARE], np.linspace(0, 1, len(grid)), grid)
+        self.values = self.values[(self.values >= low) & (self.values <= high)]
         self.grid = grid
 
     def count(self, now: np.ndarray) -> np.ndarray:

@@ -6,13 +6,13 @@ import hashlib
 import hmac
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from poverty_risk.exceptions import Fault
+from poverty_risk.whole_files import PRIVATE, write_whole_file
 
 __all__ = ["AuditEntry", "Head", "append_line", "find_end", "head_file", "read_entry", "read_head"]
 __all__ += ["read_lines", "write_head"]
@@ -111,19 +111,9 @@ def append_line(path: Path, entry: AuditEntry) -> int:
 
 def write_head(path: Path, head: Head, key: bytes) -> None:
     """Write the head file, whole or not at all."""
-    target = head_file(path)
-    temporary = target.with_name(f".{target.name}-{secrets.token_hex(4)}")
     content = asdict(head)
     text = json.dumps(content | {"own": _sign(content, key)})
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole_file(head_file(path), text.encode(), PRIVATE)
 
 
 def read_head(path: Path, key: bytes) -> tuple[Head | None, list[Fault]]:

@@ -16,6 +16,7 @@ from types import MappingProxyType
 import pandas as pd
 
 from poverty_risk.exceptions import Fault, PovertyRiskError
+from poverty_risk.whole_files import PRIVATE, telling_write_failures, write_whole_file
 
 __all__ = [
     "KeyRing",
@@ -289,32 +290,16 @@ def _write_ring(path: str | Path, ring: KeyRing) -> KeyRing:
         raise PovertyRiskError(Fault(place, "a key of another kind", expected, remedy))
     path = Path(path)
     lines = [RING, *(b"%d %s" % (number, key) for number, key in sorted(ring.keys.items()))]
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    try:
-        _write_private(temporary, b"\n".join([*lines, b"current %d" % ring.current, b""]))
-        temporary.replace(path)
-    except OSError as error:
-        fault = Fault(place, str(error.strerror), "a file to write", "Check the path.")
-        raise PovertyRiskError(fault) from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    with telling_write_failures(place):
+        write_whole_file(path, b"\n".join([*lines, b"current %d" % ring.current, b""]), PRIVATE)
     return KeyRing(MappingProxyType(dict(ring.keys)), ring.current)
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    """Write a new file that its owner alone can read; it is on disk when this returns."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _make_key(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
-        _write_private(temporary, secrets.token_hex(32).encode())
+        write_whole_file(temporary, secrets.token_hex(32).encode(), PRIVATE)
         # Whole or not at all; of two programs that make it at once, both read the first one's.
         _publish(temporary, path)
     finally:

@@ -12,7 +12,6 @@ again: what has the new pseudonym already stays.
 from __future__ import annotations
 
 import dataclasses
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from poverty_risk.rewriting import rewrite_folder, rewrite_store
 from poverty_risk.sources.forgotten import read_tombstones, write_tombstones
 from poverty_risk.sources.raw import Converted
 from poverty_risk.sources.store import Store
+from poverty_risk.whole_files import write_private_table
 
 __all__ = ["IdMap", "rotate_history", "rotate_lookup", "rotate_store"]
 
@@ -135,30 +135,6 @@ def _read_pairs(path: Path) -> pd.DataFrame:
         found = str(getattr(error, "strerror", None) or "unreadable")
         expected, remedy = "a CSV or Parquet file", "Check the path."
         raise PovertyRiskError(Fault(f"id map '{path.name}'", found, expected, remedy)) from None
-
-
-def write_private_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table of the office, CSV or Parquet, whole or not at all, for its owner alone.
-
-    Raises
-    ------
-    PovertyRiskError
-        The file cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch(mode=0o600, exist_ok=False)
-        if path.suffix.lower() == ".parquet":
-            table.to_parquet(temporary, index=False)
-        else:
-            table.to_csv(temporary, index=False)
-        temporary.replace(path)
-    except OSError as error:
-        fault = Fault(f"'{path.name}'", str(error.strerror), "a file to write", "Check the path.")
-        raise PovertyRiskError(fault) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _fits(pseudonym: str) -> bool:

@@ -12,6 +12,7 @@ from poverty_risk.exceptions import Fault, FeatureError, ModelFolderError
 from poverty_risk.explain import explain_risk
 from poverty_risk.model import RiskModel
 from poverty_risk.privacy import hash_id
+from poverty_risk.whole_files import PRIVATE, replacing
 from poverty_risk.windows import Horizon
 from poverty_risk.wording import load_locale
 
@@ -71,8 +72,7 @@ class SimilarIndex:
         """Write it as a NumPy archive without pickle."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        with temporary.open("wb") as file:
+        with replacing(path, PRIVATE) as temporary, temporary.open("wb") as file:
             np.savez_compressed(
                 file,
                 leaves=self.leaves,
@@ -84,8 +84,6 @@ class SimilarIndex:
                 owners=np.array(self.owners, dtype=np.str_),
                 salt=np.array(self.salt, dtype=np.str_),
             )
-        temporary.chmod(0o600)
-        temporary.replace(path)
         return path
 
     @classmethod

@@ -240,6 +240,7 @@ def check(
     """Say what is wrong with the history tables of FOLDER; write a workbook to correct it."""
     from poverty_risk import workflows  # noqa: PLC0415
     from poverty_risk.tables import read_history  # noqa: PLC0415
+    from poverty_risk.whole_files import write_private_table  # noqa: PLC0415
 
     config = load(config_path, None, output)
     tables = read_history(folder, schema)
@@ -263,8 +264,7 @@ def check(
     show("by township", found.townships)
     if len(faults):
         rejected = config.output / "office_only" / "rejected.csv"
-        faults.to_csv(rejected, index=False)
-        rejected.chmod(0o600)  # it quotes what stands in the rows
+        write_private_table(faults, rejected)  # it quotes what stands in the rows
         click.echo(f"rejected rows           {rejected}")
     workflows.record_export(
         config,

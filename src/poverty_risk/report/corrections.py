@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import functools
 import io
-import os
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -20,10 +17,9 @@ from xlsxwriter.format import Format
 
 from poverty_risk.consistency import ConsistencyReport
 from poverty_risk.declarations import Declared, Words, read_declaration
-from poverty_risk.exceptions import Fault, PovertyRiskError
 from poverty_risk.privacy import hash_id, mask_id
 from poverty_risk.report.row_heights import estimate_height
-from poverty_risk.report.sheets import clean_text, name_sheets
+from poverty_risk.report.sheets import clean_text, name_sheets, save_workbook
 from poverty_risk.wording import format_date, load_locale
 
 __all__ = ["CorrectionWords", "number_findings", "tell_findings", "write_corrections"]
@@ -247,7 +243,7 @@ def write_corrections(
     book.write_cover({name: len(rows) for name, rows in sheets.items()})
     for name, rows in sheets.items():
         book.write_sheet(name, rows.head(MOST_ROWS))
-    return _save(book.close(), Path(path))
+    return save_workbook(book.close(), Path(path))
 
 
 class _CorrectionsBook:
@@ -349,23 +345,3 @@ class _CorrectionsBook:
         sheet.fit_to_pages(1, 0)
         sheet.set_footer(f"&R{self.text('page').format(page='&P', pages='&N')}")
         sheet.protect("", dict.fromkeys(("format_columns", "format_rows", "autofilter"), True))
-
-
-def _save(content: bytes, path: Path) -> Path:
-    """Write the file, whole or not at all; it tells of households, so its owner alone can read it."""
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        remedy = "Check the path; close the file if a program has it open."
-        found = str(error.strerror)
-        raise PovertyRiskError(
-            Fault(f"workbook '{path}'", found, "a file to write", remedy)
-        ) from None
-    return path

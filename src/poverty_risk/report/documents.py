@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from poverty_risk.exceptions import Fault, PovertyRiskError
+from poverty_risk.whole_files import PRIVATE, telling_write_failures, write_whole_file
 
 __all__ = ["read_source", "render_template", "write_document"]
 
@@ -78,21 +75,7 @@ def write_document(text: str, path: str | Path, kind: str, *, private: bool = Fa
     '<p>guide</p>'
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    try:
+    with telling_write_failures(f"{kind} '{path}'"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(
-                temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o644
-            )
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-            temporary.replace(path)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-    except OSError as error:
-        raise PovertyRiskError(
-            Fault(f"{kind} '{path}'", str(error.strerror), "a file to write", "Check the path.")
-        ) from None
+        write_whole_file(path, text.encode(), PRIVATE if private else 0o644)
     return path

@@ -348,6 +348,10 @@ def write_feedback_errors(feedback: Feedback, path: str | Path) -> Path:
     rows = [_correct(row, book, "\n".join(faults[row.sheet, row.row])) for row in faulty]
     out.add_list(texts["sheets"]["corrections"], rows, faults=True)
     named = {row.pseudonym: None for row in faulty if row.pseudonym in book.handed_out}
+    if len(named) < len(faulty):
+        # A pseudonym of nobody is corrected to that of a household without a row.
+        told = {row.pseudonym for row in book.rows}
+        named |= {pseudonym: None for pseudonym in book.handed_out if pseudonym not in told}
     out.add_record(book.handed_out[pseudonym] for pseudonym in named)
     return out.save(path)
 
@@ -361,4 +365,6 @@ def _correct(row: ReturnedRow, book: ReturnedWorkbook, faults: str) -> SheetRow:
         date = read_date(value, book.epoch) if name == "visited_on" else None
         entries[name] = date or ("" if name in row.formulas else read_value(value))
     tier = "" if handed_out is None else handed_out.tier
-    return SheetRow(cells if handed_out is None else handed_out.cells, tier, False, entries, faults)
+    if handed_out is None:
+        return SheetRow(cells, tier, False, entries, faults, is_unknown=True)
+    return SheetRow(handed_out.cells, tier, False, entries, faults)

@@ -9,9 +9,11 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from poverty_risk.exceptions import Fault, PovertyRiskError
 from poverty_risk.report.facts import RunFacts
+from poverty_risk.whole_files import PRIVATE, telling_write_failures, write_whole_file
 
 __all__ = [
     "FEEDBACK",
@@ -26,6 +28,7 @@ __all__ = [
     "clean_text",
     "name_sheets",
     "read_value",
+    "save_workbook",
 ]
 
 FORMAT = "1"
@@ -209,3 +212,37 @@ class Record:
     def holds(self, parts: Sequence[str], checksum: str, key: bytes | None) -> bool:
         """Whether a checksum is that of some texts."""
         return hmac.compare_digest(self.sign(parts, key).encode(), checksum.encode())
+
+
+def save_workbook(content: bytes, path: Path) -> Path:
+    """Write a workbook, whole or not at all; its owner alone can read it.
+
+    Parameters
+    ----------
+    content
+        The file.
+    path
+        Where to; an older one is replaced.
+
+    Returns
+    -------
+    Path
+        The same.
+
+    Raises
+    ------
+    PovertyRiskError
+        The file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_workbook(b"PK", Path(folder) / "visits.xlsx").name
+    'visits.xlsx'
+    """
+    remedy = "Check the path; close the file if a program has it open."
+    with telling_write_failures(f"workbook '{path}'", remedy):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole_file(path, content, PRIVATE)
+    return path

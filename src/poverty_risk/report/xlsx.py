@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import io
-import os
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +13,6 @@ import xlsxwriter
 from xlsxwriter.format import Format
 from xlsxwriter.worksheet import Worksheet
 
-from poverty_risk.exceptions import Fault, PovertyRiskError
 from poverty_risk.report.cover import A4, TIER_LOOKS, write_cover, write_guide
 from poverty_risk.report.facts import CardFacts, VisitFacts
 from poverty_risk.report.list_view import build_list_cells
@@ -33,6 +29,7 @@ from poverty_risk.report.sheets import (
     RecordRow,
     clean_text,
     name_sheets,
+    save_workbook,
 )
 from poverty_risk.wording import load_locale
 
@@ -77,6 +74,8 @@ class SheetRow:
         What is filled in already, by feedback column.
     faults
         What has to be corrected; only on the sheet of corrections.
+    is_unknown
+        Whether its pseudonym is of no household of the round: then it can be corrected, too.
     """
 
     cells: Mapping[str, str]
@@ -84,6 +83,7 @@ class SheetRow:
     is_reserve: bool = False
     entries: Mapping[str, str | dt.date] = field(default_factory=dict)
     faults: str = ""
+    is_unknown: bool = False
 
 
 def write_workbook(facts: VisitFacts, path: str | Path, key: bytes | None = None) -> Path:
@@ -199,7 +199,8 @@ class OfficerBook:
         return sheet
 
     def _write(self, sheet: Worksheet, line: int, at: int, column: str, row: SheetRow) -> None:
-        look = self._format(column, row.tier, is_reserve=row.is_reserve)
+        kind = "open" if column == "pseudonym" and row.is_unknown else column
+        look = self._format(kind, row.tier, is_reserve=row.is_reserve)
         if column in FEEDBACK:
             value = row.entries.get(column, "")
         else:
@@ -288,23 +289,8 @@ class OfficerBook:
 
     def save(self, path: str | Path) -> Path:
         """Write the file, whole or not at all."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
         self.workbook.close()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # It tells of households: readable by its owner until the office passes it on.
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(self._buffer.getvalue())
-            temporary.replace(path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            remedy = "Check the path; close the file if a program has it open."
-            place, found = f"workbook '{path}'", str(error.strerror)
-            raise PovertyRiskError(Fault(place, found, "a file to write", remedy)) from None
-        return path
+        return save_workbook(self._buffer.getvalue(), Path(path))
 
     def _format(self, column: str, tier: str = "", *, is_reserve: bool = False) -> Format:
         kind = tier if column == "tier" else ""
@@ -323,7 +309,7 @@ class OfficerBook:
             return look | heading | ({"bg_color": "#D9D9D9"} if column == "heading" else {})
         if column in CENTRED:
             look["align"] = "center"
-        if column in FEEDBACK:
+        if column in (*FEEDBACK, "open"):
             look["locked"] = False
         if column == "visited_on":
             look["num_format"] = DATE_FORMAT

@@ -9,9 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from poverty_risk.exceptions import Fault, HistoryError
-from poverty_risk.sources.disk import telling_failures, write_whole_file
+from poverty_risk.sources.disk import telling_failures
 from poverty_risk.sources.links import NEAR_MISSES
 from poverty_risk.sources.words import load_source_words, normalise_text
+from poverty_risk.whole_files import write_whole_file
 
 __all__ = ["DECISIONS_FILE", "read_decisions", "write_decisions"]
 

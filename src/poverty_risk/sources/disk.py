@@ -1,4 +1,4 @@
-"""Writing that is whole or not at all, and what a failing disk says."""
+"""What a failing disk says, and bringing files to it in order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from poverty_risk.exceptions import Fault, HistoryError
 
-__all__ = ["describe_failure", "sync", "telling_failures", "write_whole_file"]
+__all__ = ["describe_failure", "sync", "telling_failures"]
 
 _FAILURES = {
     errno.ENOSPC: "a full disk",
@@ -66,37 +66,6 @@ def telling_failures(place: str, remedy: str) -> Iterator[None]:
     except (OSError, pa.ArrowException) as error:
         expected = "a disk that can be read and written"
         raise HistoryError(Fault(place, describe_failure(error), expected, remedy)) from None
-
-
-def write_whole_file(path: Path, content: bytes, mode: int = 0o666) -> None:
-    """Write a small file whole or not at all.
-
-    Parameters
-    ----------
-    path
-        Where to; a file that is there is replaced.
-    content
-        What it is to hold.
-    mode
-        Who may read it.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_whole_file(Path(folder) / "store.json", b"{}")
-    """
-    temporary = path.with_name(f".{path.name}-new")
-    try:
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

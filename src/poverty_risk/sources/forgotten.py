@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 from poverty_risk.declarations import Declared, parse_declaration
 from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.sources.delivery import Origin, compute_content_hash
-from poverty_risk.sources.disk import telling_failures, write_whole_file
+from poverty_risk.sources.disk import telling_failures
 from poverty_risk.sources.faults import KEPT
 from poverty_risk.sources.raw import REJECTED, Converted, Counts
+from poverty_risk.whole_files import PRIVATE, write_whole_file
 
 __all__ = [
     "FORGOTTEN_FILE",
@@ -156,7 +157,7 @@ def write_tombstones(folder: str | Path, tombstones: Tombstones) -> None:
     )
     with telling_failures(f"'{path.name}' of the store", "Make room and run it again."):
         content = told.model_dump_json(indent=1, warnings=False).encode()
-        write_whole_file(path, content, mode=0o600)
+        write_whole_file(path, content, PRIVATE)
 
 
 def drop_forgotten(sheet: Converted, tombstones: Tombstones) -> Converted:

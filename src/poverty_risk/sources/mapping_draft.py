@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 
 from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.privacy import mask_numbers
 from poverty_risk.sources.inspection import InspectedColumn, InspectedSheet
 from poverty_risk.sources.kinds import Mapping
+from poverty_risk.whole_files import write_whole_file
 
 __all__ = ["render_mapping", "write_mapping"]
 
@@ -114,15 +113,12 @@ def write_mapping(inspected: InspectedSheet, path: str | Path) -> Path:
     'own.yaml'
     """
     path, text = Path(path), render_mapping(inspected)
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
         if path.exists():
             raise FileExistsError(17, "the file exists")
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)  # noqa: PTH105 - whole or not at all
+        write_whole_file(path, text.encode())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise HistoryError(
             Fault(f"'{path}'", str(error.strerror), "a new file", "Choose another path.")
         ) from None

@@ -33,8 +33,10 @@ from poverty_risk.sources.delivery import (
     describe_sheets,
     split_sheets,
 )
-from poverty_risk.sources.disk import sync, telling_failures, write_whole_file
+from poverty_risk.sources.disk import sync, telling_failures
 from poverty_risk.sources.raw import Converted, Counts
+from poverty_risk.whole_files import PRIVATE as OWNER_ONLY
+from poverty_risk.whole_files import write_whole_file
 
 __all__ = ["Store"]
 
@@ -299,7 +301,7 @@ class Store:
         sink = pa.BufferOutputStream()
         pq.write_table(pa.concat_tables(filled), sink, compression="zstd")
         content = sink.getvalue().to_pybytes()
-        write_whole_file(self._private / f"{origin.name}.parquet", content, mode=0o600)
+        write_whole_file(self._private / f"{origin.name}.parquet", content, OWNER_ONLY)
 
     def _folders(self) -> list[Path]:
         if not self._imports.is_dir():

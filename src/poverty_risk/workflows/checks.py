@@ -20,7 +20,7 @@ from poverty_risk.report.documents import write_document
 from poverty_risk.report.sheets import clean_text
 from poverty_risk.schema import Schema, load_schema
 from poverty_risk.tables import HistoryTables, read_history
-from poverty_risk.workflows.scoring import OFFICE_ONLY
+from poverty_risk.workflows.office import KEY_FILE, OFFICE_ONLY
 
 __all__ = ["CheckedHistory", "build_rule_table", "build_township_table", "check_history"]
 
@@ -200,7 +200,7 @@ def _write(
     locale: str,
 ) -> dict[str, Path]:
     folder = output / "checks"
-    key = read_or_make_key(output / OFFICE_ONLY / "pseudonym.key")
+    key = read_or_make_key(output / OFFICE_ONLY / KEY_FILE)
     lookup = report.findings.drop(columns="values")
     lookup.insert(0, "number", number_findings(report.findings, key))
     written = {

@@ -17,17 +17,15 @@ from poverty_risk.retention import (
     forget_before,
     forget_household,
 )
-from poverty_risk.rotation import write_private_table
 from poverty_risk.schema import Schema, load_schema
 from poverty_risk.store_retention import forget_store_before, forget_store_household
+from poverty_risk.whole_files import write_private_table
 from poverty_risk.windows import parse_as_of_dates
-from poverty_risk.workflows.privacy import KEY_FILE, record_export
-from poverty_risk.workflows.scoring import OFFICE_ONLY
+from poverty_risk.workflows.office import FAULTS, KEY_FILE, OFFICE_ONLY, read_office_table
+from poverty_risk.workflows.privacy import record_export
 
 __all__ = ["Forgetting", "forget_everything_before", "forget_households"]
 
-LOOKUP = "households.csv"
-FEEDBACK = ("feedback.parquet", "visit.parquet")
 OF_ONE_HOUSEHOLD = ("cards", "letters")
 """Folders with one file per household, named by its pseudonym."""
 
@@ -205,25 +203,21 @@ def _forget_in_office(
     config: Config, households: set[str], before: pd.Timestamp | None = None
 ) -> dict[str, int]:
     office, removed = config.output / OFFICE_ONLY, {}
-    for name in (*FEEDBACK, LOOKUP):
-        path = office / name
-        if not path.is_file():
+    for path in sorted([*office.glob("*.csv"), *office.glob("*.parquet")]):
+        if path.name in FAULTS:
+            # Whose rows they quote nobody can tell; the next run tells them again.
+            path.unlink()
             continue
         rows = read_office_table(path)
+        if "household_id" not in rows:
+            continue  # a table of the office's own
         gone = rows["household_id"].isin(households)
         if before is not None and "known_date" in rows:
             gone |= rows["known_date"] < before
-        removed[name] = int(gone.sum())
-        if removed[name]:
+        removed[path.name] = int(gone.sum())
+        if removed[path.name]:
             write_private_table(rows[~gone], path)
     return removed
-
-
-def read_office_table(path: Path) -> pd.DataFrame:
-    """A table of the office, CSV or Parquet."""
-    if path.suffix == ".parquet":
-        return pd.read_parquet(path)
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
 def _delete_files(config: Config, households: set[str]) -> tuple[Path, ...]:

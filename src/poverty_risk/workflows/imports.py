@@ -21,8 +21,9 @@ from poverty_risk.sources import (
     import_sources,
 )
 from poverty_risk.tables import HistoryTables
+from poverty_risk.whole_files import write_private_table
+from poverty_risk.workflows.office import FAULTS, KEY_FILE, OFFICE_ONLY, find_household_ids
 from poverty_risk.workflows.privacy import record_export
-from poverty_risk.workflows.scoring import OFFICE_ONLY
 
 __all__ = ["ImportedHistory", "find_people", "import_history"]
 
@@ -91,7 +92,7 @@ def import_history(
     report = import_sources(
         sources,
         store,
-        read_or_make_key(office / "pseudonym.key"),
+        read_or_make_key(office / KEY_FILE),
         exported=exported,
         mappings=mappings,
         kind=kind,
@@ -113,9 +114,8 @@ def _write_rejected(office: Path, report: ImportReport) -> Path | None:
     lines: pd.DataFrame = report.rejected.to_pandas()
     if lines.empty:
         return None
-    path = office / "import_faults.csv"
-    lines.to_csv(path, index=False, encoding="utf-8-sig")
-    path.chmod(0o600)  # it quotes what stands in the rows
+    path = office / FAULTS[1]
+    write_private_table(lines, path, encoding="utf-8-sig")  # it quotes what stands in the rows
     return path
 
 
@@ -140,13 +140,8 @@ def find_people(
     DataFrame
         asked, id (in the history), field, value; without a row for who is not known.
     """
-    office = config.output / OFFICE_ONLY
     record_export(config, "sources who", reason=reason, households=len(ids), who=who)
-    lookup = {}
-    if (office / "households.csv").is_file():
-        rows = pd.read_csv(office / "households.csv", dtype=str, keep_default_na=False)
-        lookup = dict(zip(rows["pseudonym"], rows["household_id"], strict=True))
-    asked = pd.DataFrame({"asked": list(ids), "id": [lookup.get(one, one) for one in ids]})
+    asked = pd.DataFrame({"asked": list(ids), "id": find_household_ids(config, ids)})
     opened = Store(store)
     kept = [opened.read_private(delivery).to_pandas() for delivery in opened.deliveries()]
     private = pd.concat(kept) if kept else pd.DataFrame(columns=["id", "field", "value"])

@@ -14,12 +14,17 @@ from poverty_risk.rotation import (
     rotate_history,
     rotate_lookup,
     rotate_store,
-    write_private_table,
 )
 from poverty_risk.sources import Store
-from poverty_risk.workflows.forgetting import FEEDBACK, LOOKUP, read_office_table
-from poverty_risk.workflows.privacy import KEY_FILE, record_export
-from poverty_risk.workflows.scoring import OFFICE_ONLY
+from poverty_risk.whole_files import write_private_table
+from poverty_risk.workflows.office import (
+    FEEDBACK,
+    KEY_FILE,
+    LOOKUP,
+    OFFICE_ONLY,
+    read_office_table,
+)
+from poverty_risk.workflows.privacy import record_export
 
 __all__ = ["Rotation", "drop_old_keys", "rotate_key"]
 

@@ -19,12 +19,11 @@ from poverty_risk.report.law_documents import (
 from poverty_risk.report.model_report import read_evaluation, read_training
 from poverty_risk.report.processing import describe_processing
 from poverty_risk.tables import HistoryTables
-from poverty_risk.workflows.scoring import OFFICE_ONLY
+from poverty_risk.workflows.office import KEY_FILE, OFFICE_ONLY
 from poverty_risk.workflows.visits import plan_round, tell_round
 
 __all__ = ["check_audit", "record_export", "write_impact_assessment", "write_letter"]
 
-KEY_FILE = "pseudonym.key"
 AUDIT_LOG, AUDIT_KEY = "audit.jsonl", "audit.key"
 
 

@@ -25,7 +25,8 @@ from poverty_risk.report.model_report import (
     read_training,
     write_model_report,
 )
-from poverty_risk.workflows.scoring import OFFICE_ONLY
+from poverty_risk.whole_files import write_private_table
+from poverty_risk.workflows.office import FEEDBACK, KEY_FILE, OFFICE_ONLY, read_lookup
 from poverty_risk.workflows.training import TaskResult
 
 __all__ = ["import_feedback", "write_report_from_disk", "write_reports"]
@@ -97,20 +98,14 @@ def import_feedback(
         ``outcomes`` and ``visits`` (history records), and ``errors`` where rows have to be corrected.
     """
     office = config.output / OFFICE_ONLY
-    lookup = pd.read_csv(office / "households.csv", dtype=str, keep_default_na=False)
-    kept = office / "feedback.parquet"
+    kept, visits = (office / name for name in FEEDBACK)
     before = None
     if kept.is_file():
         before = Feedback(outcomes=pd.read_parquet(kept), errors=pd.DataFrame())
-    found = _read_signed(workbook, lookup, imported_on, read_keys(office / "pseudonym.key"))
+    found = _read_signed(workbook, read_lookup(config), imported_on, read_keys(office / KEY_FILE))
     feedback = merge_feedback(before, found)
-    temporary = kept.with_name(f".{kept.name}.tmp")
-    feedback.outcomes.to_parquet(temporary)
-    temporary.chmod(0o600)
-    temporary.replace(kept)
-    visits = office / "visit.parquet"
-    feedback.visits.to_parquet(visits, index=False)
-    visits.chmod(0o600)
+    write_private_table(feedback.outcomes, kept)
+    write_private_table(feedback.visits, visits)
     paths = {"outcomes": kept, "visits": visits}
     if len(feedback.errors):
         name = f"{Path(workbook).stem}_to_correct.xlsx"

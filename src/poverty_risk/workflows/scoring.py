@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from poverty_risk.cohort import find_groups
 from poverty_risk.config import Config
 from poverty_risk.model import PredictionTask, RiskModel
 from poverty_risk.predict import load_model, predict_risk, task_of
-from poverty_risk.privacy import hash_id, mask_id, read_or_make_key
+from poverty_risk.privacy import mask_id, read_or_make_key
+from poverty_risk.report.documents import write_document
 from poverty_risk.report.round import name_outcome
 from poverty_risk.report.summary import (
     build_priority_table,
@@ -21,9 +21,7 @@ from poverty_risk.report.summary import (
     render_priority_csv,
 )
 from poverty_risk.tables import HistoryTables
-
-OFFICE_ONLY = "office_only"
-"""Folder of what stays in the office: the key, the lookup of pseudonyms, the similar households."""
+from poverty_risk.workflows.office import KEY_FILE, OFFICE_ONLY, write_lookup
 
 
 def latest_date(config: Config, tables: HistoryTables) -> pd.Timestamp:
@@ -54,10 +52,10 @@ def score_latest(
         [answer.index, [as_of]], names=["household_id", "as_of_date"]
     )
     groups = find_groups(tables, index).droplevel("as_of_date")
-    key = read_or_make_key(config.output / OFFICE_ONLY / "pseudonym.key")
+    key = read_or_make_key(config.output / OFFICE_ONLY / KEY_FILE)
     table = build_priority_table(answer, groups, key, locale=locale)
     paths = write_visits(folder, config, answer, table, task_of(loaded))
-    write_lookup(config.output / OFFICE_ONLY, answer.index, key)
+    write_lookup(config, answer.index, key)
     return {"answer": answer, **paths}
 
 
@@ -67,35 +65,13 @@ def write_visits(
     """Write the priority table (CSV with BOM, for spreadsheets) and the explained households."""
     locale = config.scoring.locale
     priority = folder / f"visit_priority_{locale}.csv"
-    priority.write_text(render_priority_csv(table, locale), encoding="utf-8-sig")
     explained = folder / f"explained_{locale}.md"
     first = answer.index[answer["status"] == "ok"][: config.scoring.explained]
     told = render_explained(answer, first, task.horizon, locale, outcome=name_outcome(task, locale))
-    explained.write_text(told, encoding="utf-8")
-    for path in (priority, explained):
-        path.chmod(0o600)  # they tell of households
+    # With a byte-order mark, for spreadsheets.
+    write_document("\ufeff" + render_priority_csv(table, locale), priority, "ranking", private=True)
+    write_document(told, explained, "explanations", private=True)
     return {"priority": priority, "explained": explained}
-
-
-def write_lookup(folder: Path, households: Iterable[str], key: bytes) -> Path:
-    """Write which pseudonym is which household, for its owner alone.
-
-    Households of earlier rounds stay: their feedback may still come back when they are no longer
-    scored, because they are monitored by then.
-    """
-    path = folder / "households.csv"
-    rows = pd.DataFrame({"household_id": [str(household) for household in households]})
-    rows.insert(0, "pseudonym", [hash_id(household, key) for household in rows["household_id"]])
-    if path.is_file():
-        earlier = pd.read_csv(path, dtype=str, keep_default_na=False)
-        rows = pd.concat([rows, earlier]).drop_duplicates("pseudonym")
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / ".households.csv.tmp"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        rows.to_csv(file, index=False)
-    temporary.replace(path)
-    return path
 
 
 def explain_households(

@@ -31,8 +31,15 @@ from poverty_risk.report.xlsx import write_workbook
 from poverty_risk.similar import SimilarIndex, build_similar_index, find_similar
 from poverty_risk.tables import HistoryTables
 from poverty_risk.visits import VisitList, build_visit_list
+from poverty_risk.whole_files import write_private_table
 from poverty_risk.wording import load_locale
-from poverty_risk.workflows.scoring import OFFICE_ONLY, latest_date, write_lookup
+from poverty_risk.workflows.office import (
+    KEY_FILE,
+    OFFICE_ONLY,
+    find_household_ids,
+    write_lookup,
+)
+from poverty_risk.workflows.scoring import latest_date
 from poverty_risk.workflows.training import TaskResult
 
 __all__ = [
@@ -45,6 +52,8 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+SIMILAR = "similar.npz"
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ def keep_similar(config: Config, result: TaskResult) -> Path:
     index = build_similar_index(
         result.model, data.train[scored], data.train_labels[scored], seed=config.seed
     )
-    return index.write(config.output / OFFICE_ONLY / "similar.npz")
+    return index.write(config.output / OFFICE_ONLY / SIMILAR)
 
 
 def plan_round(
@@ -101,17 +110,19 @@ def plan_round(
         explain=False,
         locale=locale or config.scoring.locale,
     )
-    asked = None if households is None else _find_ids(config, households)
+    asked = (
+        None if households is None else tuple(dict.fromkeys(find_household_ids(config, households)))
+    )
     _check_scored(answer)
     _check_asked(answer, asked)
     path = config.baselines.rules
     rules = OfficeRules.load(None if path in (None, "shipped") else path)
-    key = read_or_make_key(config.output / OFFICE_ONLY / "pseudonym.key")
+    key = read_or_make_key(config.output / OFFICE_ONLY / KEY_FILE)
     candidates = _find_candidates(config, tables, answer, features, rules)
     visit_list = _choose(config, candidates, as_of, key)
     settings = config.visits
     previous = settings.previous_date(as_of)
-    similar = config.output / OFFICE_ONLY / "similar.npz"
+    similar = config.output / OFFICE_ONLY / SIMILAR
     return ScoredRound(
         Round(
             tables,
@@ -132,16 +143,6 @@ def plan_round(
 
 def _scored(answer: pd.DataFrame) -> pd.Index:
     return answer.index[answer["status"] == "ok"]
-
-
-def _find_ids(config: Config, households: Iterable[str]) -> tuple[str, ...]:
-    """Ids of households, of which some may be given by the pseudonym that stands on a list."""
-    lookup = config.output / OFFICE_ONLY / "households.csv"
-    known: dict[str, str] = {}
-    if lookup.is_file():
-        rows = pd.read_csv(lookup, dtype=str, keep_default_na=False)
-        known = dict(zip(rows["pseudonym"], rows["household_id"], strict=True))
-    return tuple(dict.fromkeys(known.get(str(one), str(one)) for one in households))
 
 
 def _check_scored(answer: pd.DataFrame) -> None:
@@ -322,9 +323,7 @@ def write_round(
     return {
         "workbook": write_workbook(facts, folder / f"{name}.xlsx", planned.key),
         "page": write_page(facts, folder / f"{name}.html"),
-        "lookup": write_lookup(
-            config.output / OFFICE_ONLY, planned.round.answer.index, planned.key
-        ),
+        "lookup": write_lookup(config, planned.round.answer.index, planned.key),
         "who": _write_who(config.output / OFFICE_ONLY, name, planned, facts),
     }
 
@@ -342,8 +341,7 @@ def _write_who(folder: Path, name: str, planned: ScoredRound, facts: VisitFacts)
         }
     )
     path = folder / f"{name}_who.csv"
-    rows.to_csv(path, index=False, encoding="utf-8-sig")
-    path.chmod(0o600)
+    write_private_table(rows, path, encoding="utf-8-sig")
     return path
 
 

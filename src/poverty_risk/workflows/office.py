@@ -1,0 +1,71 @@
+"""What stays in the office: the keys, whose a pseudonym is, what came back from visits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from poverty_risk.config import Config
+from poverty_risk.privacy import hash_id
+from poverty_risk.whole_files import write_private_table
+
+__all__ = [
+    "FAULTS",
+    "FEEDBACK",
+    "KEY_FILE",
+    "LOOKUP",
+    "OFFICE_ONLY",
+    "find_household_ids",
+    "read_lookup",
+    "read_office_table",
+    "write_lookup",
+]
+
+OFFICE_ONLY = "office_only"
+"""Folder within the output; nothing of it is passed on."""
+
+KEY_FILE = "pseudonym.key"
+LOOKUP = "households.csv"
+FEEDBACK = ("feedback.parquet", "visit.parquet")
+"""Outcomes of visits in all their versions, and the history records made of them."""
+
+FAULTS = ("rejected.csv", "import_faults.csv")
+"""Faults of the latest check and of the latest import, which quote what stands in rows."""
+
+
+def read_office_table(path: Path) -> pd.DataFrame:
+    """A table of the office, CSV or Parquet."""
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def read_lookup(config: Config) -> pd.DataFrame:
+    """Which pseudonym is which household: columns pseudonym and household_id; empty before a round."""
+    path = config.output / OFFICE_ONLY / LOOKUP
+    if path.is_file():
+        return read_office_table(path)
+    return pd.DataFrame({"pseudonym": [], "household_id": []}, dtype=str)
+
+
+def write_lookup(config: Config, households: Iterable[str], key: bytes) -> Path:
+    """Write which pseudonym is which household, for its owner alone.
+
+    Households of earlier rounds stay: their feedback may still come back when they are no longer
+    scored, because they are monitored by then.
+    """
+    path = config.output / OFFICE_ONLY / LOOKUP
+    rows = pd.DataFrame({"household_id": [str(household) for household in households]})
+    rows.insert(0, "pseudonym", [hash_id(household, key) for household in rows["household_id"]])
+    rows = pd.concat([rows, read_lookup(config)]).drop_duplicates("pseudonym")
+    write_private_table(rows, path)
+    return path
+
+
+def find_household_ids(config: Config, given: Iterable[str]) -> list[str]:
+    """Ids of households, of which some may be given by the pseudonym that stands on a list."""
+    rows = read_lookup(config)
+    known = dict(zip(rows["pseudonym"], rows["household_id"], strict=True))
+    return [known.get(str(one), str(one)) for one in given]

@@ -8,11 +8,12 @@ import pytest
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 
+from poverty_risk.data_gaps import find_data_gaps
 from poverty_risk.exceptions import FeatureError, ModelFolderError
 from poverty_risk.explain import explain_risk
 from poverty_risk.features import Catalog, FeatureSpec
 from poverty_risk.model import PredictionTask, RiskModel
-from poverty_risk.reasons import build_reasons, describe_risk, find_data_gaps
+from poverty_risk.reasons import build_reasons, describe_risk
 from poverty_risk.schema import load_schema
 from poverty_risk.splits import TemporalSplit
 

@@ -13,7 +13,8 @@ from poverty_risk import load_schema
 from poverty_risk.exceptions import HistoryError
 from poverty_risk.sources.following import Listing, find_vanished
 from poverty_risk.sources.membership import Presence, find_leavers
-from poverty_risk.sources.snapshots import Part, merge_parts, tells_members
+from poverty_risk.sources.snapshots import merge_parts
+from poverty_risk.sources.told import Part, tells_members
 
 ARCHIVE = load_schema("archive")
 JAN, FEB, MAR, APR = (date(2023, month, 28) for month in (1, 2, 3, 4))

@@ -135,7 +135,7 @@ def test_what_nobody_touched_is_not_validated_again(tmp_path, monkeypatch):
     folder = HistoryTables.from_frames({"shock": corrected}, SCHEMA).write(tmp_path / "history")
     validated = []
     monkeypatch.setattr(
-        "poverty_risk.validation.validate_table",
+        "poverty_risk.structure.validate_table",
         lambda *arguments: validated.append(arguments[0]) or validate_table(*arguments),
     )
     trusted = read_history(folder, SCHEMA)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from poverty_risk.declarations import parse_declaration
 from poverty_risk.exceptions import Fault, HistoryError, PovertyRiskError
 from poverty_risk.schema import Table
-from poverty_risk.validation import find_structure_faults, find_unreadable, validate_table
+from poverty_risk.structure import find_structure_faults, find_unreadable
+from poverty_risk.validation import validate_table
 
 LABEL = {"zh": "t", "en": "t"}
 TABLE = parse_declaration(

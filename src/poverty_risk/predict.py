@@ -15,12 +15,13 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from poverty_risk.cohort import review_cohort
+from poverty_risk.data_gaps import find_data_gaps, usually_known
 from poverty_risk.exceptions import DeclarationError, Fault, FeatureError, HistoryError
 from poverty_risk.explain import explain_risk
 from poverty_risk.features import build_features
 from poverty_risk.model import PredictionTask, RiskModel
 from poverty_risk.model_folder import MANIFEST
-from poverty_risk.reasons import build_reasons, find_data_gaps, texts, usually_known
+from poverty_risk.reasons import build_reasons, texts
 from poverty_risk.tables import HistoryTables
 from poverty_risk.windows import parse_as_of_dates
 from poverty_risk.wording import load_locale

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from poverty_risk.comparison import Comparison
+from poverty_risk.data_gaps import catalog_of
 from poverty_risk.explain import RiskExplanation
-from poverty_risk.features.spec import Catalog, FeatureSpec
+from poverty_risk.features.spec import FeatureSpec
 from poverty_risk.model import RiskModel
 from poverty_risk.wording import (
     format_date,
@@ -27,7 +28,6 @@ __all__ = [
     "Reason",
     "build_reasons",
     "describe_risk",
-    "find_data_gaps",
 ]
 
 MOST_RAISING = 4
@@ -39,9 +39,6 @@ SMALLEST_SHARE = 0.02
 
 STABLE_SHARE = 0.8
 """A theme whose direction fewer refits on resampled villages share is left out, and counted."""
-
-USUALLY_KNOWN = 0.10
-"""A feature missing in at most this share of training rows is one that an office usually knows."""
 
 HEALTH_RISK_TYPES = frozenset({"illness", "disability"})
 """Reasons of these types tell of somebody's health: for cards only, never for lists (domain notes, 5.4)."""
@@ -230,7 +227,7 @@ class _Writer:
         locale: str,
         comparison: Comparison | None,
     ) -> None:
-        self.catalog, self.locale = _catalog_of(model), locale
+        self.catalog, self.locale = catalog_of(model), locale
         self.locale_words = load_locale(locale)
         self.words = self.locale_words["reasons"]
         self.data = _arrays(explanation.features)
@@ -360,56 +357,6 @@ def _arrays(frame: pd.DataFrame) -> dict[str, Any]:
 
 def _is_missing(value: Any) -> bool:
     return value is None or bool(value != value)  # noqa: PLR0124 - NaN is unequal to itself
-
-
-def _catalog_of(model: RiskModel) -> Catalog:
-    if model.catalog is not None:
-        return model.catalog
-    specs = [FeatureSpec(stem=str(n), formula="0", theme="other") for n in model.feature_names_in_]
-    return Catalog(specs, "none", "columns")
-
-
-def find_data_gaps(
-    features: Any, model: RiskModel, locale: str = "zh", most: int = 5
-) -> list[list[str]]:
-    """What is missing for each point although an office usually knows it.
-
-    Parameters
-    ----------
-    features
-        Features, one row per point.
-    model
-        Its reference says what is usually known.
-    locale
-        ``"zh"`` or ``"en"``.
-    most
-        Names at most per point; those that are known most often come first.
-
-    Returns
-    -------
-    list of list of str
-        What to ask for, one list per point.
-    """
-    catalog, asks, usual = _catalog_of(model), [], []
-    for name in usually_known(model):
-        words = catalog[name].words.get(locale)  # type: ignore[call-overload]
-        if words is not None and words.ask is None:
-            continue  # that there is nothing to know, such as the time since a shock, is no gap
-        usual.append(name)
-        asks.append(words.ask if words is not None else catalog[name].label(locale))
-    missing = features[usual].isna().to_numpy()
-    found = []
-    for row in missing:
-        named = dict.fromkeys(asks[position] for position in np.flatnonzero(row))
-        found.append(list(named)[:most])
-    return found
-
-
-def usually_known(model: RiskModel) -> list[str]:
-    """Features that are missing in few training rows, best known first."""
-    shares = {name: entry["missing"] for name, entry in model.reference_.items()}
-    known = [name for name, share in shares.items() if share <= USUALLY_KNOWN]
-    return sorted(known, key=lambda name: shares[name])
 
 
 def describe_risk(risk: float, horizon: str, locale: str = "zh", outcome: str = "") -> str:

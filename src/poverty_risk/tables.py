@@ -29,10 +29,8 @@ from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.household_index import HouseholdIndex
 from poverty_risk.observation import find_end, read_end
 from poverty_risk.schema import Schema, load_schema
-from poverty_risk.validation import (
-    REJECTED_COLUMNS,
-    validate_each,
-)
+from poverty_risk.structure import validate_each
+from poverty_risk.validation import REJECTED_COLUMNS
 from poverty_risk.windows import parse_as_of_dates
 
 __all__ = ["HistoryTables", "read_history"]

@@ -13,6 +13,7 @@ from poverty_risk.baselines.rules import SEVERITIES
 from poverty_risk.cohort import find_groups
 from poverty_risk.comparison import build_comparison
 from poverty_risk.consistency import HouseholdQuality
+from poverty_risk.data_gaps import find_data_gaps
 from poverty_risk.explain import RiskChange, RiskExplanation, explain_change, explain_risk
 from poverty_risk.privacy import hash_id, mask_id
 from poverty_risk.reasons import (
@@ -20,7 +21,6 @@ from poverty_risk.reasons import (
     Reason,
     build_reasons,
     describe_risk,
-    find_data_gaps,
 )
 from poverty_risk.report.accounts import build_accounts
 from poverty_risk.report.facts import CardFacts, ReasonFact, ThemeFact, VisitFacts

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from poverty_risk.schema import Table
-from poverty_risk.sources.snapshots import Part
+from poverty_risk.sources.told import Part
 
 __all__ = ["Listing", "Vanished", "find_vanished", "tells_households"]
 

@@ -21,8 +21,9 @@ from poverty_risk.sources.following import Listing, Vanished, find_vanished, tel
 from poverty_risk.sources.links import Links, People, find_links, link_records
 from poverty_risk.sources.mapping import list_mappings, load_mapping
 from poverty_risk.sources.membership import Presence, find_leavers
-from poverty_risk.sources.snapshots import Part, merge_parts, tells_members
+from poverty_risk.sources.snapshots import merge_parts
 from poverty_risk.sources.store import Store
+from poverty_risk.sources.told import Part, tells_members
 from poverty_risk.tables import HistoryTables
 
 __all__ = ["BuiltTable", "build_history", "build_tables", "describe_coverage", "link_people"]

@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from poverty_risk.sources.snapshots import LEFT, Part
+from poverty_risk.sources.told import LEFT, Part
 
 __all__ = ["Presence", "find_leavers"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ibis
@@ -24,7 +24,14 @@ from poverty_risk.schema import Condition, Schema
 from poverty_risk.tables import HistoryTables
 from poverty_risk.windows import Lookback, parse_as_of_dates
 
-__all__ = ["build_prediction_points", "find_groups", "review_cohort"]
+__all__ = [
+    "build_prediction_points",
+    "compile_condition",
+    "compile_group",
+    "find_conditions",
+    "find_groups",
+    "review_cohort",
+]
 
 
 def build_prediction_points(
@@ -91,7 +98,7 @@ def review_cohort(
         household fails, missing for members of the cohort.
     """
     schema = tables.schema
-    conditions = _find_conditions(schema, cohort)
+    conditions = find_conditions(schema, cohort)
     _check_tables(tables, conditions)
     dates = parse_as_of_dates(as_of_dates)
     if isinstance(households, str):
@@ -104,7 +111,7 @@ def review_cohort(
     reviewed = find_groups(tables, index)
     present = [item for item in conditions if item.table in tables]
     queries = {
-        str(number): _condition_sql(schema, item, tuple((tables.line or {}).items()))
+        str(number): compile_condition(schema, item, tables.line)
         for number, item in enumerate(present)
     }
     found = run_in_chunks(tables, make_points(index, reviewed.get("village_id")), queries)
@@ -118,7 +125,8 @@ def review_cohort(
     return reviewed.assign(exclusion=pd.Series(exclusion, index=index, dtype="str"))
 
 
-def _find_conditions(schema: Schema, cohort: str | None) -> tuple[Condition, ...]:
+def find_conditions(schema: Schema, cohort: str | None = None) -> tuple[Condition, ...]:
+    """Conditions of a cohort of the schema; of its first one by default."""
     name = next(iter(schema.cohorts)) if cohort is None else cohort
     if name not in schema.cohorts:
         raise DeclarationError(
@@ -144,7 +152,7 @@ def _check_tables(tables: HistoryTables, conditions: Iterable[Condition]) -> Non
 
 @functools.lru_cache(maxsize=64)
 def _condition_sql_cached(
-    schema_json: str, condition: Condition, line: tuple[tuple[int, float], ...]
+    schema_json: str, condition: Condition, line: tuple[tuple[int, float], ...], dialect: str
 ) -> str:
     schema = Schema.model_validate_json(schema_json)
     records = known_records(schema, condition.table)
@@ -164,23 +172,33 @@ def _condition_sql_cached(
     )
     met = compile_expression(condition.where, context)
     decided = latest.select(latest.point, met=met)
-    return compile_to_sql(decided.mutate(met=decided.met.cast("float64")))
+    return compile_to_sql(decided.mutate(met=decided.met.cast("float64")), dialect)
 
 
-def _condition_sql(
-    schema: Schema, condition: Condition, line: tuple[tuple[int, float], ...]
+def compile_condition(
+    schema: Schema,
+    condition: Condition,
+    line: Mapping[int, float] | None = None,
+    dialect: str = "duckdb",
 ) -> str:
-    return _condition_sql_cached(schema.model_dump_json(), condition, line)
+    """SQL that tells by ``point`` whether a condition of a cohort is ``met`` (1, 0 or missing)."""
+    years = tuple((line or {}).items())
+    return _condition_sql_cached(schema.model_dump_json(), condition, years, dialect)
 
 
 @functools.lru_cache(maxsize=64)
-def _group_sql(schema_json: str, name: str) -> str:
+def _group_sql_cached(schema_json: str, name: str, dialect: str) -> str:
     schema = Schema.model_validate_json(schema_json)
     group = schema.groups[name]
     records = known_records(schema, group.table)
     value = records[group.column]
     latest = value.argmax(records.record_order, where=value.notnull())
-    return compile_to_sql(records.group_by("point").aggregate(value=latest))
+    return compile_to_sql(records.group_by("point").aggregate(value=latest), dialect)
+
+
+def compile_group(schema: Schema, name: str, dialect: str = "duckdb") -> str:
+    """SQL that gives the ``value`` of a declared group by ``point``."""
+    return _group_sql_cached(schema.model_dump_json(), name, dialect)
 
 
 def find_groups(tables: HistoryTables, index: pd.MultiIndex) -> pd.DataFrame:
@@ -200,7 +218,7 @@ def find_groups(tables: HistoryTables, index: pd.MultiIndex) -> pd.DataFrame:
     """
     schema = tables.schema
     names = [name for name, group in schema.groups.items() if group.table in tables]
-    queries = {name: _group_sql(schema.model_dump_json(), name) for name in names}
+    queries = {name: compile_group(schema, name) for name in names}
     found = run_in_chunks(tables, make_points(index), queries)
     columns = {}
     for name in schema.groups:

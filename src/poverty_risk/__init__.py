@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from poverty_risk.features import FeatureSpec as FeatureSpec
     from poverty_risk.features import build_features as build_features
     from poverty_risk.features import load_catalog as load_catalog
+    from poverty_risk.history_chunks import iter_history as iter_history
     from poverty_risk.labels import label_returns as label_returns
     from poverty_risk.leakage import check_leakage as check_leakage
     from poverty_risk.model import PredictionTask as PredictionTask
@@ -91,6 +92,7 @@ _HOMES = {
     "find_similar": "similar",
     "import_sources": "sources",
     "inspect_source": "sources",
+    "iter_history": "history_chunks",
     "label_returns": "labels",
     "load_catalog": "features",
     "load_model": "predict",

@@ -28,6 +28,7 @@ __all__ = [
     "compute_fingerprint",
     "find_line_faults",
     "find_table_files",
+    "find_written_digest",
     "read_line",
     "read_table_file",
     "read_written",
@@ -43,6 +44,9 @@ MANIFEST_FILE = "history.json"
 
 MANIFEST_FORMAT = 1
 """Goes up whenever validation or canonical order change, so that older folders are validated anew."""
+
+ROWS_PER_GROUP = 32_768
+"""Rows of a table that are written, and can be read, at a time: a few thousand households."""
 
 SUPERSEDED = "superseded_date"
 
@@ -157,15 +161,31 @@ def read_written(folder: Path, schema: str) -> dict[str, pa.Table] | None:
     dict or None
         Validated records by table name, with ``superseded_date``.
     """
+    if find_written_digest(folder, schema) is None:
+        return None
+    return {path.stem: pq.read_table(path) for path in sorted(folder.glob("*.parquet"))}
+
+
+def find_written_digest(folder: Path, schema: str) -> str | None:
+    """Digest of a folder that `write_folder` wrote and nobody has touched since; otherwise None.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    schema
+        Digest of the declared tables that the records were validated against.
+    """
     try:
-        manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        content = (folder / MANIFEST_FILE).read_bytes()
+        manifest = json.loads(content)
     except (OSError, ValueError):
         return None
     expected = {"format": MANIFEST_FORMAT, "schema": schema, "files": _hash_files(folder)}
     if manifest != expected:
         logger.info("'%s' is not as it was written: all of it is validated.", folder.name)
         return None
-    return {path.stem: pq.read_table(path) for path in sorted(folder.glob("*.parquet"))}
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _hash_files(folder: Path) -> dict[str, str]:
@@ -320,7 +340,12 @@ def write_folder(
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         for name, table in tables.items():
-            pq.write_table(table, temporary / f"{name}.parquet", compression="zstd")
+            pq.write_table(
+                table,
+                temporary / f"{name}.parquet",
+                compression="zstd",
+                row_group_size=ROWS_PER_GROUP,
+            )
         if line is not None:
             lines = pd.DataFrame({"year": list(line), "line": list(line.values())})
             lines.to_csv(temporary / LINE_FILE, index=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -28,36 +30,46 @@ def read_end(
         return None, [Fault("observed_to", found, "a date such as '2025-01-01'", "Correct it.")]
 
 
-def find_end(records: Mapping[str, pa.Table]) -> pd.Timestamp:
+MANY_RECORDS, FAR_DAYS = 1_000, 366
+"""From so many records on, a last day so far after nearly all of them is taken for a mistyped year."""
+
+
+def find_end(known_dates: Iterable[pa.ChunkedArray]) -> pd.Timestamp:
     """The day after the last known date of any record.
+
+    Parameters
+    ----------
+    known_dates
+        Known dates of records in as many parts as the caller likes, each looked at once.
 
     Raises
     ------
     HistoryError
         No record at all, or a last day so late that its year must be mistyped.
     """
-    days = [pc.max(table["known_date"]).as_py() for table in records.values() if table.num_rows]
-    if not days:
+    counts: Counter[dt.date] = Counter()
+    for column in known_dates:
+        found = pc.value_counts(column)
+        counts.update(
+            dict(zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True))
+        )
+    if not counts:
         raise HistoryError(Fault("history", "no record", "at least one", "Check the folder."))
-    _check_last(records, pd.Timestamp(max(days)))
-    return pd.Timestamp(max(days)) + pd.Timedelta(days=1)
+    days = sorted(counts)
+    _check_last(days, np.cumsum([counts[day] for day in days]))
+    return pd.Timestamp(days[-1]) + pd.Timedelta(days=1)
 
 
-MANY_RECORDS, FAR_DAYS = 1_000, 366
-"""From so many records on, a last day so far after nearly all of them is taken for a mistyped year."""
-
-
-def _check_last(records: Mapping[str, pa.Table], last: pd.Timestamp) -> None:
+def _check_last(days: list[dt.date], up_to: np.ndarray) -> None:
     """One mistyped year would move the end of the data, and call everybody followed until then."""
-    known = [table["known_date"].to_numpy() for table in records.values() if table.num_rows]
-    days = np.sort(np.concatenate(known).astype("datetime64[D]"))
-    usual = pd.Timestamp(days[int(0.999 * (len(days) - 1))])
-    if len(days) >= MANY_RECORDS and (last - usual).days > FAR_DAYS:
+    records = int(up_to[-1])
+    usual, last = days[int(np.searchsorted(up_to, int(0.999 * (records - 1)), "right"))], days[-1]
+    if records >= MANY_RECORDS and (last - usual).days > FAR_DAYS:
         raise HistoryError(
             Fault(
                 "known_date",
-                f"a last day {last.date()}, {(last - usual).days} days after nearly all others",
-                f"records known by about {usual.date()}",
+                f"a last day {last}, {(last - usual).days} days after nearly all others",
+                f"records known by about {usual}",
                 "Correct the mistyped dates, or say where the data end with `observed_to`.",
             )
         )

@@ -33,7 +33,7 @@ from poverty_risk.structure import validate_each
 from poverty_risk.validation import REJECTED_COLUMNS
 from poverty_risk.windows import parse_as_of_dates
 
-__all__ = ["HistoryTables", "read_history"]
+__all__ = ["HistoryTables", "digest_tables", "read_history"]
 
 logger = logging.getLogger(__name__)
 
@@ -295,7 +295,7 @@ class HistoryTables:
             )
             for name in self.names
         }
-        write_folder(Path(folder), tables, self._line, _digest_tables(self._schema))
+        write_folder(Path(folder), tables, self._line, digest_tables(self._schema))
         return Path(folder)
 
 
@@ -321,7 +321,7 @@ def _validate(
         else pd.DataFrame(columns=list(REJECTED_COLUMNS))
     )
     rows = {n: item.rejected_rows for n, item in validated.items() if len(item.rejected)}
-    end = find_end(records) if end is None else end
+    end = find_end(table["known_date"] for table in records.values()) if end is None else end
     return _told_of(HistoryTables(schema, records, rejected, rows, line, end))
 
 
@@ -334,7 +334,8 @@ def _told_of(tables: HistoryTables) -> HistoryTables:
     return tables
 
 
-def _digest_tables(schema: Schema) -> str:
+def digest_tables(schema: Schema) -> str:
+    """Hash of the tables that a schema declares: what records were validated against."""
     declared = {name: table.model_dump(mode="json") for name, table in schema.tables.items()}
     return hashlib.blake2b(json.dumps(declared).encode(), digest_size=16).hexdigest()
 
@@ -384,7 +385,7 @@ def read_history(
     files, faults = find_table_files(folder)
     given, line_faults = read_line(folder) if line is None else (line, [])
     if not faults + line_faults:
-        written = read_written(folder, _digest_tables(declared))
+        written = read_written(folder, digest_tables(declared))
         if written is not None:
             return _trust(written, declared, given, observed_to)
     loads = {name: functools.partial(read_table_file, path) for name, path in files.items()}
@@ -406,5 +407,5 @@ def _trust(
         for name, table in written.items()
     }
     nothing = pd.DataFrame(columns=list(REJECTED_COLUMNS))
-    end = find_end(records) if end is None else end
+    end = find_end(table["known_date"] for table in records.values()) if end is None else end
     return _told_of(HistoryTables(schema, records, nothing, {}, line, end))

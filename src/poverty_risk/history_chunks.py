@@ -1,0 +1,310 @@
+"""Histories on disk, read by ranges of households, so that no more than one range is in memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from poverty_risk.arrow_tables import (
+    find_line_faults,
+    find_table_files,
+    find_written_digest,
+    read_line,
+)
+from poverty_risk.exceptions import DeclarationError, Fault, HistoryError
+from poverty_risk.observation import find_end, read_end
+from poverty_risk.schema import Schema, load_schema
+from poverty_risk.tables import HistoryTables, digest_tables, read_history
+from poverty_risk.validation import REJECTED_COLUMNS
+
+__all__ = ["HOUSEHOLDS_PER_CHUNK", "HistoryFolder", "find_counties", "iter_history"]
+
+logger = logging.getLogger(__name__)
+
+HOUSEHOLDS_PER_CHUNK = 20_000
+"""So many households are predicted within 1.5 GB; fewer cost more time, because each chunk has to be begun."""
+
+HOUSEHOLD = "household_id"
+
+
+def iter_history(
+    folder: str | Path,
+    households: int = HOUSEHOLDS_PER_CHUNK,
+    schema: Schema | str | Path = "archive",
+    line: Mapping[int, float] | None = None,
+    observed_to: str | pd.Timestamp | None = None,
+) -> Iterator[HistoryTables]:
+    """Read a history by consecutive ranges of households, without ever holding all of it.
+
+    Parameters
+    ----------
+    folder
+        What `HistoryTables.write` wrote. Another folder, or one that was touched since, has to be
+        validated: it is read whole, and the log says so.
+    households
+        Households of a range; the last one may have fewer.
+    schema, line, observed_to
+        As in `read_history`.
+
+    Yields
+    ------
+    HistoryTables
+        Each the same as ``read_history(folder).slice_households(start, stop)``: tables about villages
+        whole, line, end and order numbers those of the whole history.
+
+    Raises
+    ------
+    HistoryError
+        The folder cannot be read.
+    DeclarationError
+        `households` is not positive.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from poverty_risk import iter_history, make_household_history
+    >>> tables = make_household_history(250, seed=1).tables
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = tables.write(f"{folder}/county")
+    ...     sizes = [len(part.households) for part in iter_history(f"{folder}/county", 100)]
+    >>> sizes[:-1], sum(sizes) == len(tables.households)
+    ([100, 100], True)
+    """
+    yield from HistoryFolder(folder, schema, line, observed_to).chunks(households)
+
+
+def find_counties(folder: str | Path) -> dict[str, Path]:
+    """The histories of a folder: itself, or one folder per county.
+
+    Parameters
+    ----------
+    folder
+        A folder of tables, or a folder of such folders, each named like its county.
+
+    Returns
+    -------
+    dict
+        Folders by county, sorted; the key is empty where the folder itself holds tables.
+
+    Raises
+    ------
+    HistoryError
+        There is no table in either place, or tables lie in both.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from poverty_risk import make_household_history
+    >>> tables = make_household_history(60, seed=1).tables
+    >>> with tempfile.TemporaryDirectory() as nation:
+    ...     _ = tables.write(f"{nation}/anlu"), tables.write(f"{nation}/badong")
+    ...     list(find_counties(nation))
+    ['anlu', 'badong']
+    """
+    folder = Path(folder)
+    own, faults = find_table_files(folder)
+    inner = {
+        path.name: path
+        for path in sorted(folder.iterdir())
+        if path.is_dir() and path.name[0] not in "._" and find_table_files(path)[0]
+    }
+    if own and inner:
+        remedy = "Move either of them elsewhere."
+        found = f"tables, and tables in {len(inner)} folders"
+        faults.append(Fault(f"'{folder.name}'", found, "one county or several", remedy))
+    elif not own and not inner:
+        remedy = "Check the path."
+        faults.append(Fault(f"'{folder.name}'", "no table", "tables of a county", remedy))
+    if faults:
+        raise HistoryError(faults)
+    return inner or {"": folder}
+
+
+class HistoryFolder:
+    """A history on disk, of which ranges of households can be read one after the other.
+
+    Parameters
+    ----------
+    folder, schema, line, observed_to
+        As in `iter_history`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from poverty_risk import make_household_history
+    >>> tables = make_household_history(250, seed=1).tables
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     history = HistoryFolder(tables.write(f"{place}/county"))
+    ...     first = next(history.chunks(100))
+    ...     rest = list(history.chunks(200, after=str(first.households[-1])))
+    >>> len(first.households) + len(rest[0].households) == len(tables.households)
+    True
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        schema: Schema | str | Path = "archive",
+        line: Mapping[int, float] | None = None,
+        observed_to: str | pd.Timestamp | None = None,
+    ) -> None:
+        self._folder = Path(folder)
+        self._schema = schema if isinstance(schema, Schema) else load_schema(schema)
+        self._whole: HistoryTables | None = None
+        find_table_files(self._folder)  # no such folder
+        digest = find_written_digest(self._folder, digest_tables(self._schema))
+        if digest is None:
+            logger.warning(
+                "'%s' was not written by this package, or touched since: all of it is read and "
+                "validated in memory. read_history(...).write(...) once makes it readable in parts.",
+                self._folder.name,
+            )
+            self._whole = read_history(self._folder, self._schema, line, observed_to)
+            self._line, self._end = self._whole.line, self._whole.observed_to
+            self._digest = self._whole.fingerprint
+            return
+        self._digest = digest
+        self._line, faults = read_line(self._folder) if line is None else (dict(line), [])
+        end, end_faults = read_end(observed_to)
+        if faults := faults + find_line_faults(self._line) + end_faults:
+            raise HistoryError(faults)
+        self._end = find_end(self._known_dates()) if end is None else end
+
+    @property
+    def digest(self) -> str:
+        """Hash of what the history says: another one, another history."""
+        return self._digest
+
+    @property
+    def observed_to(self) -> pd.Timestamp:
+        """First day about which nothing is on record any more."""
+        return self._end
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it had to be read into memory as a whole."""
+        return self._whole is not None
+
+    def chunks(self, households: int, after: str | None = None) -> Iterator[HistoryTables]:
+        """Ranges of `households` households each, from the first one after the id `after` on."""
+        if households < 1:
+            fault = Fault("households", str(households), "a positive number", "Give 20,000.")
+            raise DeclarationError(fault)
+        return (
+            self._read(households, after)
+            if self._whole is None
+            else _slice(self._whole, households, after)
+        )
+
+    def _known_dates(self) -> Iterator[pa.ChunkedArray]:
+        for path in self._folder.glob("*.parquet"):
+            file = pq.ParquetFile(path)
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group, columns=["known_date"])["known_date"]
+
+    def _read(self, households: int, after: str | None) -> Iterator[HistoryTables]:
+        readers, villages = {}, {}
+        for path in sorted(self._folder.glob("*.parquet")):
+            if HOUSEHOLD in pq.read_schema(path).names:
+                readers[path.stem] = _Reader(path, after)
+            else:
+                villages[path.stem] = _numbered(pq.read_table(path), 0)
+        while (last := _find_last(list(readers.values()), households)) is not None:
+            records = {name: reader.take(last) for name, reader in readers.items()}
+            nothing = pd.DataFrame(columns=list(REJECTED_COLUMNS))
+            yield HistoryTables(
+                self._schema, records | villages, nothing, {}, self._line, self._end
+            )
+
+
+def _slice(tables: HistoryTables, households: int, after: str | None) -> Iterator[HistoryTables]:
+    size = len(tables.households)
+    begin = 0 if after is None else int(np.searchsorted(tables.households, after, side="right"))
+    for start in range(begin, size, households):
+        yield tables.slice_households(start, min(start + households, size))
+
+
+def _find_last(readers: list[_Reader], households: int) -> str | None:
+    """Read on until every table holds the next households whole; the last of them, None at the end."""
+    while open_ones := [reader for reader in readers if not reader.at_end]:
+        behind = min(open_ones, key=lambda reader: reader.last)
+        # The last household of what was read may go on in the next rows; those before it are whole.
+        if max(reader.count_before(behind.last) for reader in readers) >= households:
+            break
+        behind.read_on()
+    ends = [reader.last for reader in open_ones]
+    whole = [r.ids[: r.count_before(min(ends))] if ends else r.ids for r in readers]
+    ids = np.unique(np.concatenate(whole)) if whole else np.empty(0, dtype=str)
+    return str(ids[min(households, len(ids)) - 1]) if len(ids) else None
+
+
+class _Reader:
+    """The rows of one table, sorted by household: what was read and not yet taken."""
+
+    def __init__(self, path: Path, after: str | None) -> None:
+        self._file = pq.ParquetFile(path)
+        self._group, self._row = 0, 0
+        self._set_rows(self._file.schema_arrow.empty_table())
+        if after is not None:
+            self._skip(after)
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all rows were read."""
+        return bool(self._group == self._file.num_row_groups)
+
+    @property
+    def last(self) -> str:
+        """The last household read so far."""
+        return str(self.ids[-1]) if len(self.ids) else ""
+
+    def count_before(self, household: str) -> int:
+        """How many households read so far have lower ids."""
+        return int(np.searchsorted(self.ids, household))
+
+    def read_on(self) -> None:
+        """Read the next group of rows."""
+        rows = self._file.read_row_group(self._group)
+        self._group += 1
+        self._set_rows(pa.concat_tables([self._rows, rows]))
+
+    def take(self, last: str) -> pa.Table:
+        """Give out the rows of households up to `last`."""
+        count = int(np.searchsorted(self.ids, last, side="right"))
+        end = int(self._ends[count - 1]) if count else 0
+        taken = _numbered(self._rows.slice(0, end), self._row)
+        self._row += end
+        self._set_rows(self._rows.slice(end))
+        return taken
+
+    def _set_rows(self, rows: pa.Table) -> None:
+        self._rows = rows
+        encoded = pc.run_end_encode(rows[HOUSEHOLD].combine_chunks(), run_end_type=pa.int64())
+        self.ids = encoded.values.to_numpy(zero_copy_only=False).astype(str)
+        self._ends = encoded.run_ends.to_numpy(zero_copy_only=False)
+
+    def _skip(self, after: str) -> None:
+        column = self._file.schema_arrow.names.index(HOUSEHOLD)
+        while not self.at_end:
+            group = self._file.metadata.row_group(self._group)
+            known = group.column(column).statistics
+            if known is None or not known.has_min_max or known.max > after:
+                break
+            self._group += 1
+            self._row += group.num_rows
+        while not self.at_end and self.last <= after:
+            self.take(after)
+            self.read_on()
+        self.take(after)
+
+
+def _numbered(rows: pa.Table, first: int) -> pa.Table:
+    numbers = np.arange(first, first + rows.num_rows)
+    return rows.append_column("record_order", pa.array(numbers)).combine_chunks()

@@ -76,6 +76,7 @@ class SimulatedCounty:
         *,
         replicates: int = 100,
         outcome: str = "identified",
+        helped: bool = True,
     ) -> pd.DataFrame:
         """The risk that the county's own hidden state implies: no model can rank better.
 
@@ -92,6 +93,9 @@ class SimulatedCounty:
             Simulated futures per date.
         outcome
             One of ``identified``, ``below_line``, ``guarantee_failed``, ``any``, as in `truth`.
+        helped
+            False: the risk if all help and social assistance ended on the as-of date and none came
+            afterwards.
 
         Returns
         -------
@@ -133,9 +137,63 @@ class SimulatedCounty:
             for state in self._states_before(wanted):
                 here = months == state.month + 1
                 streams = self._streams(state.month + 1, replicates, advance)
-                found, errors = simulate_risk(state, streams, length, outcome)
+                found, errors = simulate_risk(state, streams, length, outcome, helped=helped)
                 risk[here], error[here] = found[rows[here]], errors[rows[here]]
         return pd.DataFrame({"true_risk": risk, "standard_error": error}, index=points.index)
+
+    def true_hardship(
+        self, points: pd.DataFrame, horizon: str | Horizon | int = "12mo", *, level: float = 0.25
+    ) -> pd.Series:
+        """Who truly came into hardship, whether or not anybody looked.
+
+        ``identified`` needs a visit, a warning or a request; this is what somebody who looked at
+        everyone in every month would have seen. The county is lived again, with the same seed.
+
+        Parameters
+        ----------
+        points
+            Index (household_id, as_of_date); dates are first days of months.
+        horizon
+            Months from the as-of date: ``"12mo"`` or 12.
+        level
+            Hardship of a month that counts, from above 0 (more than the household can carry) to 1
+            (a reviewer's chance to recognise it does not rise further).
+
+        Returns
+        -------
+        Series
+            float64 named ``label``, index of `points`: 1 it came, 0 it did not, missing where the
+            household left first or the history ends before the horizon.
+
+        Raises
+        ------
+        FeatureError
+            Unknown households, or dates outside the history or within a month.
+        DeclarationError
+            A horizon that is not in months.
+
+        Examples
+        --------
+        >>> from poverty_risk import build_prediction_points, make_household_history
+        >>> county = make_household_history(200, seed=1)
+        >>> points = build_prediction_points(county.tables, "2023-01-01")
+        >>> set(county.true_hardship(points).dropna()) <= {0.0, 1.0}
+        True
+        """
+        length = _months_of(horizon, 1, "identified")
+        rows, months = self._locate(points)
+        came, left = np.zeros(len(rows), dtype=bool), np.zeros(len(rows), dtype=bool)
+        lives = Lives.begin(self.n_households, self.start, self.seed)
+        end = self.end.year * MONTHS + self.end.month - 1
+        while lives.state.month + 1 < end:
+            lives.live_month()
+            inside = (months <= lives.state.month) & (lives.state.month < months + length)
+            active = lives.state.households["active"][rows]
+            came |= inside & active & (lives.state.households["hardship"][rows] > level)
+            left |= inside & ~active
+        label = np.where(came, 1.0, np.where(left, np.nan, 0.0))
+        label[months + length > end] = np.nan
+        return pd.Series(label, index=points.index, name="label")
 
     def _streams(
         self, month: int, replicates: int, advance: Callable[[int], None]

@@ -108,7 +108,7 @@ def review_month(
     """
     c, h = load_constants().monitoring, state.households
     account, failing = _account(state), find_failing(state)
-    hardship = _hardship(state, account, failing)
+    h["hardship"] = hardship = _hardship(state, account, failing)
     free = h["active"] & (h["monitored_since"] < 0)
     recognised = np.where(free, np.clip(hardship, 0, 1) * c.recognised, 0.0)
     reasons = _reasons_to_look(state, hardship)

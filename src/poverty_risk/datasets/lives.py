@@ -60,18 +60,23 @@ def find_any_failing(state: State) -> Array:
     return np.asarray(np.any(list(find_failing(state).values()), axis=0))
 
 
-def live_on(state: State, rng: np.random.Generator, months: int, outcome: str) -> Array:
+def live_on(
+    state: State, rng: np.random.Generator, months: int, outcome: str, *, helped: bool = True
+) -> Array:
     """One future: each household's chance of being identified, or whether the outcome came.
 
     Notes
     -----
     Where identification counts, nobody is identified in the future that is lived, and the months'
     chances are combined: until somebody is identified the future is the same, afterwards nothing
-    counts any more.
+    counts any more. Without help, what was given before the future begins has been given; its luck is
+    the same as with help.
     """
     by_chance = outcome in ("identified", "any")
     spared, came = np.ones(len(state.first)), np.zeros(len(state.first), dtype=bool)
     for _ in range(months):
+        if not helped:
+            _end_help(state)
         failed = find_any_failing(state)
         money = live_one_month(state, rng, None)
         spared *= 1 - review_month(state, rng, money, None, identifies=not by_chance)
@@ -83,8 +88,19 @@ def live_on(state: State, rng: np.random.Generator, months: int, outcome: str) -
     return np.where(came, 1.0, 1 - spared if by_chance else 0.0)
 
 
+def _end_help(state: State) -> None:
+    """End monitored help and social assistance, begun at any time."""
+    for kind in ("help", "dibao"):
+        state.households[kind] = np.zeros(len(state.first))
+
+
 def simulate_risk(
-    state: State, streams: Iterable[np.random.Generator], months: int, outcome: str
+    state: State,
+    streams: Iterable[np.random.Generator],
+    months: int,
+    outcome: str,
+    *,
+    helped: bool = True,
 ) -> tuple[Array, Array]:
     """Mean of simulated futures and its standard error, for each household.
 
@@ -97,7 +113,7 @@ def simulate_risk(
     size, count = len(state.first), 0
     total, squares = np.zeros(size), np.zeros(size)
     for rng in streams:
-        chance = live_on(state.copy(), rng, months, outcome)
+        chance = live_on(state.copy(), rng, months, outcome, helped=helped)
         total += chance
         squares += chance**2
         count += 1

@@ -243,6 +243,7 @@ def _untroubled(size: int) -> Columns:
         "monitored_since": np.full(size, -1),
         "times_identified": np.zeros(size, dtype=np.int16),
         "help": np.zeros(size),
+        "hardship": np.zeros(size),
         "ratio": np.full(size, 2.0),
     }
 

@@ -37,7 +37,8 @@ from poverty_risk.promotion.decision import Condition
 from poverty_risk.tracking import alias as aliases
 from poverty_risk.tracking import log_training, record_training
 from poverty_risk.tracking import promotion as edge
-from poverty_risk.tracking.promotion import find_version, record_decision, roll_back
+from poverty_risk.tracking.promotion import record_decision, roll_back
+from poverty_risk.tracking.versions import find_version
 from poverty_risk.workflows import promotion as workflow
 from small_county import pick_features
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from poverty_risk.cli.officers import make_round
+from poverty_risk.cli.officers import show_round
 from poverty_risk.cli.options import CONFIG, FOLDER, LOCALE, MODEL, OUTPUT, REASON, load, show
 
 
@@ -32,7 +32,7 @@ def demo(config_path: Path, output: Path | None) -> None:
     logged = workflows.log_result(config, tables, result) if config.tracking.enabled else None
     scored = workflows.score_latest(config, tables, result.folder)
     show_scored(scored)
-    make_round(config, tables, result.folder, config.scoring.locale)
+    show_round(workflows.make_round(config, tables, result.folder, config.scoring.locale))
     click.echo(f"model report            {reports[f'report_{config.scoring.locale}']}")
     click.echo(f"officers' guide         {reports[f'guide_{config.scoring.locale}']}")
     click.echo(f"model folder            {result.folder}")

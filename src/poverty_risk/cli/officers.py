@@ -9,28 +9,17 @@ import click
 
 from poverty_risk.cli.options import CONFIG, FOLDER, LOCALE, MODEL, OUTPUT, REASON, load, show
 
-__all__ = ["card", "feedback", "make_round", "report", "visits"]
+__all__ = ["card", "feedback", "report", "show_round", "visits"]
 
 
-def make_round(
-    config: Any, tables: Any, model: Any, locale: str, *, reason: str = "", **scope: str
-) -> None:
-    """Choose whom to visit, write workbook and page, say what the list reaches."""
-    from poverty_risk import workflows  # noqa: PLC0415
-
-    planned = workflows.plan_round(config, tables, model, locale=locale)
-    facts = workflows.tell_round(planned, locale)
-    paths = workflows.write_round(config, planned, facts, **scope)
-    listed = planned.round.visit_list
+def show_round(made: Any) -> None:
+    """Say what a list reaches and where it is."""
+    listed = made.visit_list
     click.echo(f"\nwhole county: {len(listed.visits):,} visits, {len(listed.reserve):,} in reserve")
     show("expected returns reached with as many visits", listed.summary)
-    for name in ("workbook", "page"):
-        workflows.record_export(
-            config, "visits", reason=reason, output=paths[name], households=len(facts.cards)
-        )
-    click.echo(f"workbook                {paths['workbook']}")
-    click.echo(f"page                    {paths['page']}")
-    click.echo(f"whose the rows are      {paths['who']}  (stays in the office)")
+    click.echo(f"workbook                {made.paths['workbook']}")
+    click.echo(f"page                    {made.paths['page']}")
+    click.echo(f"whose the rows are      {made.paths['who']}  (stays in the office)")
 
 
 @click.command()
@@ -66,7 +55,9 @@ def visits(
     config = load(config_path, folder, output, **{"scoring.as_of_date": as_of})
     tables, _ = workflows.read_tables(config)
     locale = locale or config.scoring.locale
-    make_round(config, tables, model, locale, reason=reason, role=role, place=place)
+    show_round(
+        workflows.make_round(config, tables, model, locale, reason=reason, role=role, place=place)
+    )
 
 
 @click.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,11 +11,12 @@ from typing import Any
 
 import pandas as pd
 
-from poverty_risk.exceptions import DeclarationError, Fault, ModelFolderError, PovertyRiskError
+from poverty_risk.exceptions import DeclarationError, Fault, PovertyRiskError
 from poverty_risk.privacy import mask_numbers
 from poverty_risk.promotion import Decision
 from poverty_risk.tracking.alias import LONGEST_CLAIM, claim_alias, read_alias
 from poverty_risk.tracking.store import (
+    ONE_AT_A_TIME,
     check_writable,
     find_experiment,
     open_store,
@@ -26,8 +26,6 @@ from poverty_risk.tracking.store import (
 
 __all__ = [
     "RecordedDecision",
-    "RegisteredVersion",
-    "find_version",
     "record_decision",
     "roll_back",
 ]
@@ -35,32 +33,6 @@ __all__ = [
 LONGEST_TEXT = 1_000
 REPLACED, DECISION = "promotion.replaced", "promotion.decision"
 """Tags of a registered version: the champion that it replaced, and the run of the decision."""
-
-_ONE_AT_A_TIME = threading.Lock()
-"""MLflow's choice of a store is one for the whole process."""
-
-
-@dataclass(frozen=True)
-class RegisteredVersion:
-    """A version of a registered model.
-
-    Parameters
-    ----------
-    name
-        Registered model.
-    version
-        Its number, as text.
-    uri
-        What `load_model` reads: ``models:/<name>/<version>``.
-    """
-
-    name: str
-    version: str
-
-    @property
-    def uri(self) -> str:
-        """What `load_model` and `download_model_folder` read."""
-        return f"models:/{self.name}/{self.version}"
 
 
 @dataclass(frozen=True)
@@ -86,64 +58,6 @@ class RecordedDecision:
     champion: str | None
     former: str | None
     tracking_uri: str
-
-
-def find_version(
-    name: str,
-    which: str,
-    *,
-    tracking_uri: str | None = None,
-    store_folder: str | Path | None = None,
-) -> RegisteredVersion | None:
-    """A version of a registered model by number, alias or URI.
-
-    Parameters
-    ----------
-    name
-        Registered model.
-    which
-        ``"3"``, ``"models:/<name>/3"``, ``"champion"`` or ``"models:/<name>@champion"``.
-    tracking_uri, store_folder
-        As in `log_training`.
-
-    Returns
-    -------
-    RegisteredVersion or None
-        The version; None when no version has this alias.
-
-    Raises
-    ------
-    ModelFolderError
-        No such store, model or version, or a URI of another model.
-
-    Examples
-    --------
-    >>> from poverty_risk.tracking.promotion import find_version
-    >>> find_version("poverty-risk", "models:/other/3")
-    Traceback (most recent call last):
-    ...
-    poverty_risk.exceptions.ModelFolderError: 'models:/other/3': found a version of another model; ...
-    """
-    wanted = which
-    if which.startswith("models:/"):
-        wanted = which.removeprefix("models:/")
-        if not wanted.startswith((f"{name}/", f"{name}@")):
-            remedy = "Register the model under this name, or name it in the config."
-            found = "a version of another model"
-            raise ModelFolderError(Fault(f"'{which}'", found, f"one of '{name}'", remedy))
-        wanted = wanted.removeprefix(name)[1:]
-    uri = resolve_uri(tracking_uri, store_folder)
-    database = sqlite_file(uri)
-    if database is not None and not database.is_file():
-        # MLflow would make an empty database here.
-        remedy = "Train and register a model first, or set MLFLOW_TRACKING_URI."
-        raise ModelFolderError(Fault(f"'{name}'", f"no MLflow store {uri}", "its store", remedy))
-    with _ONE_AT_A_TIME, open_store(uri, f"'{name}', '{which}'", ModelFolderError) as mlflow:
-        client = mlflow.MlflowClient()
-        if wanted.isdigit():
-            return RegisteredVersion(name, str(client.get_model_version(name, wanted).version))
-        holder = read_alias(client, name, wanted)
-    return None if holder is None else RegisteredVersion(name, holder)
 
 
 def record_decision(
@@ -361,7 +275,7 @@ def _recording(
         raise DeclarationError(faults)
     if (database := sqlite_file(place.uri)) is not None:
         check_writable(database, place.words)
-    with _ONE_AT_A_TIME, open_store(place.uri, place.words, PovertyRiskError) as mlflow:
+    with ONE_AT_A_TIME, open_store(place.uri, place.words, PovertyRiskError) as mlflow:
         client = mlflow.MlflowClient()
         named = {"promotion.who": who, "promotion.why": why, "promotion.model": place.name}
         run = client.create_run(

@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata, resources
@@ -21,6 +22,7 @@ from urllib.parse import unquote
 
 from poverty_risk.exceptions import Fault, ModelFolderError, PovertyRiskError
 from poverty_risk.model_folder import MANIFEST
+from poverty_risk.tracking.alias import read_alias
 from poverty_risk.tracking.record import TrainingRecord
 
 __all__ = ["LoggedTraining", "download_model_folder", "log_training"]
@@ -46,6 +48,9 @@ _SETTINGS = {
 }
 _FEWER_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
 """Unless the user says otherwise: with MLflow's seven, a server that is off is told after minutes."""
+
+ONE_AT_A_TIME = threading.Lock()
+"""MLflow's choice of a store is one for the whole process."""
 
 _LOGGERS = ("mlflow", "alembic")
 _SQLITE = b"SQLite format 3\0"
@@ -80,6 +85,7 @@ def log_training(
     registered_name: str | None = "poverty-risk",
     alias: str | None = "champion",
     *,
+    rival_alias: str | None = None,
     tracking_uri: str | None = None,
     store_folder: str | Path | None = None,
 ) -> LoggedTraining:
@@ -95,6 +101,8 @@ def log_training(
         Registered model that gets a new version; None registers nothing.
     alias
         Alias that the new version gets, such as ``"champion"``; None leaves aliases as they are.
+    rival_alias
+        Alias that it gets instead where a version has `alias` already; None: `alias` moves.
     tracking_uri
         MLflow store. By default ``MLFLOW_TRACKING_URI``; if that is not set, a SQLite database in
         `store_folder`, with the artifacts beside it.
@@ -153,7 +161,9 @@ def log_training(
             model_id = _log_model(mlflow, client, run.info, record)
             model_uri, version = f"models:/{model_id}", None
             if registered_name is not None:
-                version = _register(mlflow, client, model_uri, registered_name, alias)
+                version = _register(
+                    mlflow, client, model_uri, registered_name, (alias, rival_alias)
+                )
                 model_uri = f"models:/{registered_name}/{version}"
         except BaseException:
             # A store that is gone cannot be told; what went wrong first is what the caller must see.
@@ -233,10 +243,15 @@ def _signature(mlflow: Any, record: TrainingRecord) -> Any:
     )
 
 
-def _register(mlflow: Any, client: Any, model_uri: str, name: str, alias: str | None) -> str:
+def _register(
+    mlflow: Any, client: Any, model_uri: str, name: str, aliases: tuple[str | None, str | None]
+) -> str:
     # MLflow prints what it did; the caller gets it as a value.
     with contextlib.redirect_stderr(io.StringIO()):
         version = str(mlflow.register_model(model_uri, name).version)
+    alias, rival = aliases
+    if alias is not None and rival is not None and read_alias(client, name, alias) is not None:
+        alias = rival
     if alias is not None:
         client.set_registered_model_alias(name, alias, version)
     return version

@@ -17,6 +17,7 @@ from poverty_risk.workflows.reports import (
     write_report_from_disk,
     write_reports,
 )
+from poverty_risk.workflows.rounds import RoundFiles, make_round
 from poverty_risk.workflows.scoring import explain_households, latest_date, score_latest
 from poverty_risk.workflows.training import (
     TaskResult,
@@ -44,6 +45,7 @@ __all__ = [
     "ImportedHistory",
     "MonitoredRound",
     "Promotion",
+    "RoundFiles",
     "ScoredRound",
     "TaskResult",
     "TrainingData",
@@ -64,6 +66,7 @@ __all__ = [
     "latest_date",
     "load_features",
     "log_result",
+    "make_round",
     "monitor",
     "plan_round",
     "promote",

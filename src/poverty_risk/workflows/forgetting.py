@@ -212,8 +212,8 @@ def _forget_in_office(
         if "household_id" not in rows:
             continue  # a table of the office's own
         gone = rows["household_id"].isin(households)
-        if before is not None and "known_date" in rows:
-            gone |= rows["known_date"] < before
+        if before is not None and (known := {"known_date", "as_of_date"} & set(rows)):
+            gone |= rows["known_date" if "known_date" in known else "as_of_date"] < before
         removed[path.name] = int(gone.sum())
         if removed[path.name]:
             write_private_table(rows[~gone], path)

@@ -22,6 +22,7 @@ from poverty_risk.workflows.office import (
     KEY_FILE,
     LOOKUP,
     OFFICE_ONLY,
+    VISIT_LISTS,
     read_office_table,
 )
 from poverty_risk.workflows.privacy import record_export
@@ -125,7 +126,7 @@ def _read_ids(store: Path, old: bytes, new: bytes) -> IdMap:
 
 
 def _rotate_office(office: Path, known: IdMap, new: bytes) -> int:
-    for name in FEEDBACK:
+    for name in (*FEEDBACK, VISIT_LISTS):
         if known.new_by_old and (office / name).is_file():
             rows = pd.read_parquet(office / name)
             ids = [known.new_by_old.get(h, h) for h in rows["household_id"]]

@@ -17,6 +17,7 @@ from poverty_risk.report.monitoring_report import write_monitoring_report
 from poverty_risk.tables import HistoryTables
 from poverty_risk.tracking.monitoring import log_monitoring
 from poverty_risk.windows import Horizon, label_known_by
+from poverty_risk.workflows.office import read_visit_lists
 from poverty_risk.workflows.scoring import latest_date
 
 __all__ = ["MonitoredRound", "find_earlier_dates", "monitor"]
@@ -76,7 +77,7 @@ def monitor(
         Answers of earlier rounds by date. Without them, earlier dates are scored again from what was
         known then; those on which the model learned are left out.
     visit_lists
-        Past visit lists by date.
+        Past visit lists by date; by default those that this output folder remembers.
 
     Returns
     -------
@@ -95,7 +96,7 @@ def monitor(
         tables,
         as_of,
         earlier_answers=earlier_answers,
-        visit_lists=visit_lists,
+        visit_lists=read_visit_lists(config) if visit_lists is None else visit_lists,
         settings=settings,
     )
     paths = _write(config.output / "monitoring", report, loaded, settings)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from poverty_risk.config import Config
 from poverty_risk.privacy import hash_id
+from poverty_risk.visits import VisitList
 from poverty_risk.whole_files import write_private_table
 
 __all__ = [
@@ -17,9 +18,12 @@ __all__ = [
     "KEY_FILE",
     "LOOKUP",
     "OFFICE_ONLY",
+    "VISIT_LISTS",
     "find_household_ids",
+    "keep_visit_list",
     "read_lookup",
     "read_office_table",
+    "read_visit_lists",
     "write_lookup",
 ]
 
@@ -30,6 +34,9 @@ KEY_FILE = "pseudonym.key"
 LOOKUP = "households.csv"
 FEEDBACK = ("feedback.parquet", "visit.parquet")
 """Outcomes of visits in all their versions, and the history records made of them."""
+
+VISIT_LISTS = "visit_lists.parquet"
+"""Whom the lists of all rounds named, why, and with which risk: their yield is watched later."""
 
 FAULTS = ("rejected.csv", "import_faults.csv")
 """Faults of the latest check and of the latest import, which quote what stands in rows."""
@@ -69,3 +76,26 @@ def find_household_ids(config: Config, given: Iterable[str]) -> list[str]:
     rows = read_lookup(config)
     known = dict(zip(rows["pseudonym"], rows["household_id"], strict=True))
     return [known.get(str(one), str(one)) for one in given]
+
+
+def keep_visit_list(config: Config, visit_list: VisitList) -> Path:
+    """Remember whom a round's list names, in place of an earlier list of the same date."""
+    path = config.output / OFFICE_ONLY / VISIT_LISTS
+    rows = visit_list.visits[["why", "risk", "propensity"]].reset_index()
+    rows.insert(0, "as_of_date", pd.Timestamp(visit_list.as_of_date))
+    if path.is_file():
+        before = read_office_table(path)
+        rows = pd.concat([before[before["as_of_date"] != visit_list.as_of_date], rows])
+    write_private_table(rows, path)
+    return path
+
+
+def read_visit_lists(config: Config) -> dict[pd.Timestamp, pd.DataFrame]:
+    """Lists of earlier rounds by date: index household_id; why, risk, propensity."""
+    path = config.output / OFFICE_ONLY / VISIT_LISTS
+    if not path.is_file():
+        return {}
+    return {
+        pd.Timestamp(str(date)): rows.drop(columns="as_of_date").set_index("household_id")
+        for date, rows in read_office_table(path).groupby("as_of_date")
+    }

@@ -26,13 +26,9 @@ from poverty_risk.ranking import count_visits
 from poverty_risk.reasons import build_reasons
 from poverty_risk.tables import HistoryTables
 from poverty_risk.tracking import download_model_folder
-from poverty_risk.tracking.promotion import (
-    RecordedDecision,
-    RegisteredVersion,
-    find_version,
-    record_decision,
-)
+from poverty_risk.tracking.promotion import RecordedDecision, record_decision
 from poverty_risk.tracking.promotion import roll_back as move_back
+from poverty_risk.tracking.versions import RegisteredVersion, find_version
 from poverty_risk.windows import Horizon
 
 __all__ = ["Promotion", "promote", "roll_back"]

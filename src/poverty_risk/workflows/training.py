@@ -30,6 +30,9 @@ from poverty_risk.splits import split_periods
 from poverty_risk.tables import HistoryTables, read_history
 from poverty_risk.tracking import LoggedTraining, log_training, record_training
 
+CHALLENGER = "challenger"
+"""Alias in MLflow of a training that has not replaced the champion yet: `promote` decides."""
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -331,7 +334,10 @@ def check_for_leakage(config: Config, tables: HistoryTables) -> LeakageReport:
 
 
 def log_result(config: Config, tables: HistoryTables, result: TaskResult) -> LoggedTraining:
-    """Log a trained task to MLflow, with its metrics of both periods, and register its model."""
+    """Log a trained task to MLflow, with its metrics of both periods, and register its model.
+
+    The first version gets the config's alias; a later one is the ``challenger`` until it is promoted.
+    """
     data = result.data
     learned = data.train_labels[data.scored.to_numpy()]
     train = evaluate_risk(
@@ -354,5 +360,6 @@ def log_result(config: Config, tables: HistoryTables, result: TaskResult) -> Log
         experiment=settings.experiment,
         registered_name=settings.registered_name,
         alias=settings.alias,
+        rival_alias=CHALLENGER,
         store_folder=config.output / "mlflow",
     )

@@ -37,6 +37,7 @@ from poverty_risk.workflows.office import (
     KEY_FILE,
     OFFICE_ONLY,
     find_household_ids,
+    keep_visit_list,
     write_lookup,
 )
 from poverty_risk.workflows.scoring import latest_date
@@ -315,6 +316,7 @@ def write_round(
     folder, locale = config.output / "visits", facts.run.locale
     folder.mkdir(parents=True, exist_ok=True)
     hidden = str(load_locale(locale)["card_texts"]["hidden"])
+    keep_visit_list(config, planned.round.visit_list)
     facts = scope_to_role(facts, role, place, hidden_text=hidden)
     # A village may be called anything; a file may not.
     plain = re.sub(r"[^\w-]+", "-", place)[:40]

@@ -12,14 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from poverty_risk.array_expressions import evaluate_expression
+from poverty_risk.column_values import Kind, Values
 from poverty_risk.engine import compute_expressions
 from poverty_risk.exceptions import DeclarationError
-from poverty_risk.expressions import (
+from poverty_risk.expressions import compile_expression
+from poverty_risk.language import (
     FUNCTIONS,
     MAX_DEPTH,
     MAX_LENGTH,
     Context,
-    compile_expression,
     find_functions,
     find_names,
 )
@@ -71,6 +73,23 @@ CONTEXT = Context(
     {2022: 6500.0, 2023: 7000.0},
     "test",
 )
+
+
+def _over_arrays(records: pa.Table) -> Context:
+    """The same context over arrays."""
+    columns = {name: Values.from_arrow(records[name]) for name in TYPES}
+    return Context(columns, columns.pop("as_of"), CONTEXT.line, "test")
+
+
+def _array_value(text):
+    """Value of an expression over the one record, by the arrays."""
+    value = evaluate_expression(text, _over_arrays(pa.Table.from_pylist([ROW], schema=ARROW)))
+    if np.all(value.is_missing()):
+        return None
+    if value.kind is Kind.TEXT:
+        return value.words[value.array]
+    single = float(np.ravel(value.to_float())[0])
+    return single == 1.0 if value.kind is Kind.CONDITION else single
 
 
 def _values(texts) -> list:
@@ -138,6 +157,13 @@ def test_values_worked_out_by_hand():
     assert dict(zip(VALUES, _values(VALUES), strict=True)) == pytest.approx(VALUES)
 
 
+@pytest.mark.parametrize("text", VALUES)
+def test_values_worked_out_by_hand_over_arrays(text):
+    expected = VALUES[text]
+    found = _array_value(text)
+    assert found == expected if isinstance(expected, str) else found == pytest.approx(expected)
+
+
 # None: missing. A filter keeps only what is true.
 MISSING = {
     "gap + 1": None,
@@ -178,6 +204,11 @@ MISSING = {
 
 def test_missing_values():
     assert dict(zip(MISSING, _values(MISSING), strict=True)) == MISSING
+
+
+@pytest.mark.parametrize("text", MISSING)
+def test_missing_values_over_arrays(text):
+    assert _array_value(text) == MISSING[text]
 
 
 def test_without_any_line_every_year_is_missing():
@@ -252,6 +283,9 @@ def test_what_is_not_of_the_language_is_refused(text):
     with pytest.raises(DeclarationError, match=r"^test: found .*; expected ") as caught:
         compile_expression(text, CONTEXT)
     assert caught.value.faults[0].place == "test"
+    with pytest.raises(DeclarationError) as over_arrays:
+        _array_value(text)
+    assert over_arrays.value.faults == caught.value.faults
 
 
 # Python or a database would take these and give something that nobody meant.
@@ -293,6 +327,10 @@ MISFITS = [
 def test_values_that_do_not_fit_are_refused(text, match):
     with pytest.raises(DeclarationError, match=match):
         compile_expression(text, CONTEXT)
+    with pytest.raises(
+        DeclarationError, match="expected (a number|a condition|values that fit|names)"
+    ):
+        _array_value(text)
 
 
 SYNTAX = [

@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from poverty_risk.features import FeatureSpec as FeatureSpec
     from poverty_risk.features import build_features as build_features
     from poverty_risk.features import load_catalog as load_catalog
+    from poverty_risk.hazard import HazardModel as HazardModel
     from poverty_risk.history_chunks import iter_history as iter_history
     from poverty_risk.labels import label_returns as label_returns
     from poverty_risk.leakage import check_leakage as check_leakage
     from poverty_risk.model import PredictionTask as PredictionTask
     from poverty_risk.model import RiskModel as RiskModel
+    from poverty_risk.person_periods import label_times as label_times
     from poverty_risk.predict import load_model as load_model
     from poverty_risk.predict import predict_risk as predict_risk
     from poverty_risk.reasons import build_reasons as build_reasons
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Catalog": "features",
     "FeatureSpec": "features",
+    "HazardModel": "hazard",
     "HistoryTables": "tables",
     "IncomeRule": "baselines",
     "LogisticBaseline": "baselines",
@@ -94,6 +97,7 @@ _HOMES = {
     "inspect_source": "sources",
     "iter_history": "history_chunks",
     "label_returns": "labels",
+    "label_times": "person_periods",
     "load_catalog": "features",
     "load_model": "predict",
     "load_schema": "schema",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,12 @@ import numpy as np
 
 from poverty_risk.exceptions import Fault, FeatureError
 
-__all__ = ["Forest", "Rows", "boost", "draw_half", "set_parameters"]
+__all__ = ["Forest", "Rows", "boost", "boost_folds", "draw_folds", "draw_half", "set_parameters"]
 
 MAX_BIN = 255
+
+FEWEST_SHARED = 64
+"""Fewer rows are done by one thread before others have started."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,9 @@ class Rows:
         Name of each column.
     categorical
         Positions of the category columns.
+    start
+        Log-odds that boosting starts from, shape (n,); None for those of the base rate. They are no
+        part of the trees: who predicts adds them again.
     """
 
     matrix: np.ndarray
@@ -39,6 +45,7 @@ class Rows:
     weight: np.ndarray | None
     names: Sequence[str]
     categorical: Sequence[int]
+    start: np.ndarray | None = None
 
     def dataset(self, mask: np.ndarray, reference: lightgbm.Dataset | None) -> lightgbm.Dataset:
         """The masked rows as LightGBM takes them, binned like `reference`."""
@@ -46,6 +53,7 @@ class Rows:
             self.matrix[mask],
             label=self.target[mask],
             weight=None if self.weight is None else self.weight[mask],
+            init_score=None if self.start is None else self.start[mask],
             feature_name=list(self.names),
             categorical_feature=list(self.categorical),
             reference=reference,
@@ -147,6 +155,50 @@ def draw_half(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(drawn[groups])
 
 
+def draw_folds(groups: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Fold of each row (0 to `count` - 1), shape (n,): groups stay whole, folds get equally many."""
+    size = int(groups.max()) + 1
+    return np.asarray((rng.permutation(size) % min(count, size))[groups])
+
+
+def boost_folds(
+    rows: Rows,
+    mask: np.ndarray,
+    folds: np.ndarray,
+    parameters: Callable[[int], Mapping[str, Any]],
+    trees: int,
+    patience: int | None = None,
+) -> Iterator[tuple[np.ndarray, lightgbm.Booster]]:
+    """Leave out one fold after the other: trees of about the final size for rows they never saw.
+
+    Parameters
+    ----------
+    rows
+        All rows.
+    mask
+        Which of them are boosted on.
+    folds
+        Fold of each row, from `draw_folds`.
+    parameters
+        LightGBM's parameters by the number of the fold.
+    trees
+        Most trees of each fold.
+    patience
+        Rounds without gain on the fold left out before boosting stops; None: all trees.
+
+    Yields
+    ------
+    left_out : ndarray
+        Mask of all rows of the fold, those outside `mask` too.
+    booster : Booster
+        Boosted on the masked rows of the other folds.
+    """
+    for fold in range(int(folds.max()) + 1):
+        left_out = folds == fold
+        own = left_out & mask
+        yield left_out, boost(rows, mask & ~left_out, parameters(fold), trees, own, patience)
+
+
 class Forest:
     """Boosters whose margins are averaged.
 
@@ -191,7 +243,7 @@ class Forest:
     def margins(self, matrix: np.ndarray) -> np.ndarray:
         """Log-odds of each row, shape (n,)."""
         parts = [
-            np.asarray(b.predict(matrix, raw_score=True, num_threads=self.n_jobs))
+            np.asarray(b.predict(matrix, raw_score=True, num_threads=self._threads(matrix)))
             for b in self.boosters
         ]
         return _average(parts)
@@ -207,16 +259,23 @@ class Forest:
     def _contributions(self, booster: lightgbm.Booster, matrix: np.ndarray) -> np.ndarray:
         if not len(matrix):
             return np.empty(matrix.shape)  # LightGBM divides by the number of rows
-        found = booster.predict(matrix, pred_contrib=True, num_threads=self.n_jobs)
-        values = np.asarray(found, dtype=np.float64).reshape(len(matrix), matrix.shape[1] + 1)
-        return np.asarray(values[:, :-1])
+        return self._contribute(booster, matrix)[:, :-1]
+
+    def _contribute(self, booster: lightgbm.Booster, matrix: np.ndarray) -> np.ndarray:
+        """Contributions, and the base in the last column."""
+        found = booster.predict(matrix, pred_contrib=True, num_threads=self._threads(matrix))
+        values = np.asarray(found, dtype=np.float64)
+        return values.reshape(len(matrix), matrix.shape[1] + 1)
+
+    def _threads(self, matrix: np.ndarray) -> int:
+        return 1 if len(matrix) < FEWEST_SHARED else self.n_jobs
 
     def base_margin(self, n_features: int) -> float:
         """Mean margin over the rows boosted on, in log-odds."""
         if self._base_margin is not None:
             return self._base_margin
         blank = np.full((1, n_features), np.nan)
-        bases = [np.asarray(b.predict(blank, pred_contrib=True))[0, -1] for b in self.boosters]
+        bases = [self._contribute(b, blank)[0, -1] for b in self.boosters]
         self._base_margin = float(np.mean(bases))
         return self._base_margin
 
@@ -225,9 +284,9 @@ class Forest:
         if not len(matrix):
             return np.empty((0, sum(b.num_trees() for b in self.boosters)), dtype=np.int32)
         parts = [
-            np.asarray(b.predict(matrix, pred_leaf=True, num_threads=self.n_jobs)).reshape(
-                len(matrix), -1
-            )
+            np.asarray(
+                b.predict(matrix, pred_leaf=True, num_threads=self._threads(matrix))
+            ).reshape(len(matrix), -1)
             for b in self.boosters
         ]
         return np.concatenate(parts, axis=1).astype(np.int32)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import expit
 
-__all__ = ["fit_logistic_line"]
+__all__ = ["fit_logistic_intercept", "fit_logistic_line"]
 
 MOST_STEPS = 200
 TOLERANCE = 1e-10
@@ -78,6 +79,43 @@ def fit_logistic_line(
             size /= 2.0
         beta, loss = beta - size * step, tried
     return np.nan, np.nan
+
+
+def fit_logistic_intercept(
+    offset: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None
+) -> float:
+    """Maximum likelihood intercept of ``logit(target) = offset + intercept``.
+
+    Parameters
+    ----------
+    offset
+        Finite log-odds, shape (n,).
+    target
+        Outcomes or smoothed outcomes in [0, 1], shape (n,), not all 0 and not all 1.
+    weight
+        Weight of each row, not negative; 1 by default.
+
+    Returns
+    -------
+    float
+        With it the mean risk is the mean target.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from poverty_risk.logistic import fit_logistic_intercept
+    >>> float(round(fit_logistic_intercept(np.array([2.0, 2.0]), np.array([0.0, 1.0])), 9))
+    -2.0
+    """
+    weight = np.ones(len(offset)) if weight is None else np.asarray(weight, dtype=float)
+    rate = float(weight @ target) / float(weight.sum())
+    centre = np.log(rate / (1.0 - rate))
+
+    def excess(intercept: float) -> float:
+        return float(weight @ (expit(offset + intercept) - target))
+
+    # All risks are at most the rate at the one end, and at least the rate at the other.
+    return float(brentq(excess, centre - offset.max() - 1e-9, centre - offset.min() + 1e-9))
 
 
 def _overlap(positive: np.ndarray, negative: np.ndarray) -> bool:

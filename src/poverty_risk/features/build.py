@@ -6,7 +6,7 @@ import functools
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import ibis
@@ -33,7 +33,7 @@ from poverty_risk.schema import Schema
 from poverty_risk.tables import HistoryTables
 from poverty_risk.windows import Lookback
 
-__all__ = ["build_features", "build_known_dates", "compile_features"]
+__all__ = ["build_features", "build_known_dates", "compile_features", "complete_features"]
 
 logger = logging.getLogger(__name__)
 
@@ -95,14 +95,40 @@ def build_features(
     _report_absent(tables, catalog)
     aggregated = [spec for spec in catalog.specs if spec.formula is None]
     found = _run(tables, points, aggregated, threads)
+    return complete_features(found, points.index, catalog, tables.schema)
+
+
+def complete_features(
+    found: Mapping[str, Any], index: pd.Index, catalog: Catalog, schema: Schema
+) -> pd.DataFrame:
+    """Features from the values of those that read a table: categories, then formulas.
+
+    Parameters
+    ----------
+    found
+        Values by name, in the order of `index`.
+    index
+        (household_id, as_of_date).
+    catalog
+        All features.
+    schema
+        What is declared.
+
+    Returns
+    -------
+    DataFrame
+        As `build_features`.
+    """
     columns: dict[str, Any] = {}
-    for spec in aggregated:
+    for spec in catalog.specs:
+        if spec.formula is not None:
+            continue
         columns[spec.name] = found[spec.name]
         if spec.kind == "category":
-            codes = list(catalog.codes(spec, tables.schema))
+            codes = list(catalog.codes(spec, schema))
             values = pd.array(columns[spec.name], dtype=object)
             columns[spec.name] = pd.Categorical(values, categories=codes)
-    features = pd.DataFrame(columns, index=points.index)
+    features = pd.DataFrame(columns, index=index)
     return _add_formulas(features, catalog).loc[:, list(catalog.names)]
 
 

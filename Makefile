@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2
 
-.PHONY: demo test lint lock clean help
+.PHONY: demo test bench lint lock clean help
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
 
@@ -13,6 +13,9 @@ demo: $(VENV)/.installed  ## Simulate a county, train, compare, log to MLflow, s
 
 test: lint  ## Lint, types, import rules, all tests
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+bench: $(VENV)/.installed  ## Run the quick benchmarks beside the stored figures, and render benchmarks/README.md
+	$(BIN)/python benchmarks/render.py --run
 
 lint: $(VENV)/.installed  ## Lint, types, import rules
 	$(BIN)/ruff check

@@ -94,6 +94,7 @@ def run_script(
     parser = argparse.ArgumentParser(description=description)
     for name, default in options.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"default {default:,}")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where figures are kept")
     parser.add_argument("--step", choices=sorted(steps), help=argparse.SUPPRESS)
     parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -113,7 +114,7 @@ def run_script(
         "versions": {"python": platform.python_version()}
         | {package: metadata.version(package) for package in PACKAGES},
     }
-    RESULTS.mkdir(exist_ok=True)
+    chosen.results.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, indent=2)
-    (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    (chosen.results / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     print(text)

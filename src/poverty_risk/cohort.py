@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import ibis
@@ -26,6 +26,7 @@ from poverty_risk.windows import Lookback, parse_as_of_dates
 
 __all__ = [
     "build_prediction_points",
+    "check_tables",
     "compile_condition",
     "compile_group",
     "find_conditions",
@@ -99,7 +100,7 @@ def review_cohort(
     """
     schema = tables.schema
     conditions = find_conditions(schema, cohort)
-    _check_tables(tables, conditions)
+    check_tables(tables, conditions)
     dates = parse_as_of_dates(as_of_dates)
     if isinstance(households, str):
         households = [households]
@@ -135,7 +136,8 @@ def find_conditions(schema: Schema, cohort: str | None = None) -> tuple[Conditio
     return schema.cohorts[name]
 
 
-def _check_tables(tables: HistoryTables, conditions: Iterable[Condition]) -> None:
+def check_tables(tables: Container[str], conditions: Iterable[Condition]) -> None:
+    """Check that the tables are there without which nobody would be in the cohort."""
     faults = [
         Fault(
             f"cohort condition '{item.reason}'",

@@ -446,7 +446,7 @@ def test_mean_of_futures_and_its_error_by_hand(settled, monkeypatch):
     size, count = len(settled.first), 4
     draws = np.random.default_rng(0).random((count, size)) ** 3
     waiting = iter(draws)
-    monkeypatch.setattr(lives_module, "live_on", lambda *_: next(waiting))
+    monkeypatch.setattr(lives_module, "live_on", lambda *_, **__: next(waiting))
     risk, error = simulate_risk(settled, streams(0, count), 12, "identified")
     there = settled.households["active"]
     pool = draws[:, there].ravel()

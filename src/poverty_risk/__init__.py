@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from poverty_risk.features import load_catalog as load_catalog
     from poverty_risk.hazard import HazardModel as HazardModel
     from poverty_risk.history_chunks import iter_history as iter_history
+    from poverty_risk.helped import find_help as find_help
+    from poverty_risk.helped import guard_helped as guard_helped
     from poverty_risk.labels import label_returns as label_returns
     from poverty_risk.leakage import check_leakage as check_leakage
     from poverty_risk.model import PredictionTask as PredictionTask
@@ -44,6 +46,10 @@ if TYPE_CHECKING:
     from poverty_risk.reasons import build_reasons as build_reasons
     from poverty_risk.schema import Schema as Schema
     from poverty_risk.schema import load_schema as load_schema
+    from poverty_risk.selective import SeenEvaluation as SeenEvaluation
+    from poverty_risk.selective import check_coverage as check_coverage
+    from poverty_risk.selective import evaluate_seen as evaluate_seen
+    from poverty_risk.selective import select_seen as select_seen
     from poverty_risk.similar import SimilarIndex as SimilarIndex
     from poverty_risk.similar import build_similar_index as build_similar_index
     from poverty_risk.similar import find_similar as find_similar
@@ -57,6 +63,7 @@ if TYPE_CHECKING:
     from poverty_risk.tracking import record_training as record_training
     from poverty_risk.visits import VisitList as VisitList
     from poverty_risk.visits import build_visit_list as build_visit_list
+    from poverty_risk.visits import collect_looks as collect_looks
     from poverty_risk.visits import evaluate_visit_list as evaluate_visit_list
 
 _HOMES = {
@@ -71,6 +78,7 @@ _HOMES = {
     "PredictionTask": "model",
     "RiskModel": "model",
     "Schema": "schema",
+    "SeenEvaluation": "selective",
     "SimilarIndex": "similar",
     "SimulatedCounty": "datasets",
     "TemporalSplit": "splits",
@@ -85,14 +93,19 @@ _HOMES = {
     "build_similar_index": "similar",
     "build_visit_list": "visits",
     "check_consistency": "consistency",
+    "check_coverage": "selective",
     "check_leakage": "leakage",
+    "collect_looks": "visits",
     "evaluate_groups": "fairness",
     "evaluate_risk": "evaluation",
+    "evaluate_seen": "selective",
     "evaluate_visit_list": "visits",
     "explain_change": "explain",
     "explain_risk": "explain",
     "find_alternatives": "alternatives",
+    "find_help": "helped",
     "find_similar": "similar",
+    "guard_helped": "helped",
     "import_sources": "sources",
     "inspect_source": "sources",
     "iter_history": "history_chunks",
@@ -109,6 +122,7 @@ _HOMES = {
     "read_eph": "datasets",
     "read_history": "tables",
     "record_training": "tracking",
+    "select_seen": "selective",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604 - names of the mapping above

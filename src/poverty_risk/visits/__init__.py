@@ -7,6 +7,13 @@ visits found (`outcomes`).
 
 from poverty_risk.visits.build import VisitList, build_visit_list
 from poverty_risk.visits.candidates import DEADLINES
-from poverty_risk.visits.outcomes import VisitOutcomes, evaluate_visit_list
+from poverty_risk.visits.outcomes import VisitOutcomes, collect_looks, evaluate_visit_list
 
-__all__ = ["DEADLINES", "VisitList", "VisitOutcomes", "build_visit_list", "evaluate_visit_list"]
+__all__ = [
+    "DEADLINES",
+    "VisitList",
+    "VisitOutcomes",
+    "build_visit_list",
+    "collect_looks",
+    "evaluate_visit_list",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from poverty_risk.exceptions import Fault, FeatureError
 if TYPE_CHECKING:
     from poverty_risk.visits.build import VisitList
 
-__all__ = ["VisitOutcomes", "compare_ways", "evaluate_visit_list"]
+__all__ = ["VisitOutcomes", "collect_looks", "compare_ways", "evaluate_visit_list"]
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,43 @@ def evaluate_visit_list(visit_list: VisitList, outcomes: pd.Series) -> VisitOutc
         unknown_visits=int(visits["outcome"].isna().sum()),
         others=len(outcomes.index.difference(households.index)),
     )
+
+
+def collect_looks(visit_lists: Iterable[VisitList]) -> pd.DataFrame:
+    """Who was visited by several lists, and with which chance: what weighting needs.
+
+    Parameters
+    ----------
+    visit_lists
+        From `build_visit_list`, one for each as-of date.
+
+    Returns
+    -------
+    DataFrame
+        Index (household_id, as_of_date), every household of each list; columns visited, propensity (0
+        where it was left out). For `select_seen` and `evaluate_seen`.
+
+    Raises
+    ------
+    FeatureError
+        No list, or two of one date.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from poverty_risk import build_visit_list, collect_looks
+    >>> risk = pd.DataFrame({"risk": [0.9, 0.5]}, index=pd.Index(["a", "b"], name="household_id"))
+    >>> visits = build_visit_list(risk, capacity=1, as_of_date="2024-01-01", random_share=0)
+    >>> collect_looks([visits])["propensity"].tolist()
+    [1.0, 0.0]
+    """
+    lists = list(visit_lists)
+    dates = [one.as_of_date for one in lists]
+    if not lists or len(set(dates)) < len(dates):
+        found = f"{len(dates)} lists of {len(set(dates))} dates"
+        raise FeatureError(Fault("visit_lists", found, "one list a date", "Give each list once."))
+    parts = [one.households[["visited", "propensity"]] for one in lists]
+    return pd.concat(parts, keys=dates, names=["as_of_date"]).swaplevel()
 
 
 def _check_outcomes(outcomes: pd.Series) -> None:

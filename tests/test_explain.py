@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from poverty_risk.boosting import Forest
 from poverty_risk.exceptions import FeatureError
 from poverty_risk.explain import build_contribution_tables, explain_risk
 from poverty_risk.features import Catalog, FeatureSpec
@@ -300,14 +301,14 @@ def test_a_missing_feature_is_named(model, points):
 
 
 def test_contributions_that_do_not_sum_are_not_given_out(model, points, monkeypatch):
-    original = RiskModel.contributions
+    original = Forest.contributions
 
-    def wrong(self, features):
-        contributions, base = original(self, features)
-        contributions.iloc[3, 0] += 0.01
-        return contributions, base
+    def wrong(self, matrix):
+        contributions = original(self, matrix).copy()
+        contributions[3, 0] += 0.01
+        return contributions
 
-    monkeypatch.setattr(RiskModel, "contributions", wrong)
+    monkeypatch.setattr(Forest, "contributions", wrong)
     with pytest.raises(FeatureError, match="a sum that is 0.01 off the margin"):
         explain_risk(model, points)
 
@@ -402,13 +403,13 @@ def test_a_household_alone_and_among_others_has_the_same_bits_from_tables(refitt
 
 
 def count_plain_calls(monkeypatch) -> list[int]:
-    original, calls = RiskModel.contributions, []
+    original, calls = Forest.contributions, []
 
-    def counted(self, features):
-        calls.append(len(features))
-        return original(self, features)
+    def counted(self, matrix):
+        calls.append(len(matrix))
+        return original(self, matrix)
 
-    monkeypatch.setattr(RiskModel, "contributions", counted)
+    monkeypatch.setattr(Forest, "contributions", counted)
     return calls
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from sklearn.exceptions import NotFittedError
 
-from poverty_risk import predict
+from poverty_risk import answers, predict
 from poverty_risk.cohort import build_prediction_points
 from poverty_risk.exceptions import (
     DeclarationError,
@@ -532,14 +532,13 @@ def test_what_fails_for_everybody_is_an_error_and_no_answer(ledger_model, monkey
 
 def test_a_fault_in_the_explanation_is_told_apart_too(county, folder, whole, monkeypatch):
     unlucky = whole.index[2]
-    original = RiskModel.contributions
 
-    def contributions(self, X):
-        if unlucky in X.index.get_level_values("household_id"):
+    def explain(model, features):
+        if unlucky in features.index.get_level_values("household_id"):
             raise FloatingPointError
-        return original(self, X)
+        return explain_risk(model, features)
 
-    monkeypatch.setattr(RiskModel, "contributions", contributions)
+    monkeypatch.setattr(answers, "explain_risk", explain)
     asked = whole.index[:4]
     answer = predict_risk(county.tables, as_of_date=AS_OF, model=folder, households=asked)
     assert answer.index[answer["status"] == "error"].tolist() == [unlucky]

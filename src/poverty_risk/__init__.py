@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from poverty_risk.model import RiskModel as RiskModel
     from poverty_risk.person_periods import label_times as label_times
     from poverty_risk.predict import load_model as load_model
+    from poverty_risk.predict import predict_from_features as predict_from_features
     from poverty_risk.predict import predict_risk as predict_risk
     from poverty_risk.reasons import build_reasons as build_reasons
     from poverty_risk.schema import Schema as Schema
@@ -118,6 +119,7 @@ _HOMES = {
     "make_household_history": "datasets",
     "plot_precision_at_budget": "evaluation",
     "plot_reliability": "evaluation",
+    "predict_from_features": "predict",
     "predict_risk": "predict",
     "read_eph": "datasets",
     "read_history": "tables",

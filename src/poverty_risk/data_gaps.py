@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Collection, Sequence
 
 import numpy as np
+import pandas as pd
 
+from poverty_risk.array_expressions import evaluate_expression
+from poverty_risk.column_values import MISSING_CODE, Values
 from poverty_risk.features import Catalog, FeatureSpec
+from poverty_risk.features.spec import ZERO_WHEN_EMPTY
+from poverty_risk.language import Context
 from poverty_risk.model import RiskModel
 
-__all__ = ["catalog_of", "find_data_gaps", "usually_known"]
+__all__ = ["catalog_of", "find_data_gaps", "find_missing", "find_telling", "usually_known"]
 
 USUALLY_KNOWN = 0.10
 """A feature missing in at most this share of training rows is one that an office usually knows."""
@@ -24,7 +30,7 @@ def catalog_of(model: RiskModel) -> Catalog:
 
 
 def find_data_gaps(
-    features: Any, model: RiskModel, locale: str = "zh", most: int = 5
+    features: pd.DataFrame, model: RiskModel, locale: str = "zh", most: int = 5
 ) -> list[list[str]]:
     """What is missing for each point although an office usually knows it.
 
@@ -51,9 +57,8 @@ def find_data_gaps(
             continue  # that there is nothing to know, such as the time since a shock, is no gap
         usual.append(name)
         asks.append(words.ask if words is not None else catalog[name].label(locale))
-    missing = features[usual].isna().to_numpy()
     found = []
-    for row in missing:
+    for row in find_missing(features, model, usual):
         named = dict.fromkeys(asks[position] for position in np.flatnonzero(row))
         found.append(list(named)[:most])
     return found
@@ -64,3 +69,58 @@ def usually_known(model: RiskModel) -> list[str]:
     shares = {name: entry["missing"] for name, entry in model.reference_.items()}
     known = [name for name, share in shares.items() if share <= USUALLY_KNOWN]
     return sorted(known, key=lambda name: shares[name])
+
+
+def find_missing(features: pd.DataFrame, model: RiskModel, names: Sequence[str]) -> np.ndarray:
+    """Which of some features of the model are missing, shape (n, len(names))."""
+    missing = model.columns_.select(features).isna().to_numpy()
+    return np.asarray(missing[:, [model.columns_.places[name] for name in names]])
+
+
+def find_telling(
+    model: RiskModel, as_of_date: pd.Timestamp, absent_tables: Collection[str] = ()
+) -> list[str]:
+    """Usually known features that are missing for somebody of whom there is no record.
+
+    A count of visits is 0 for a stranger, too: that it is known tells nothing.
+
+    Parameters
+    ----------
+    model
+        Its reference says what is usually known, its catalogue what a feature is made of.
+    as_of_date
+        The as-of date, which some features read.
+    absent_tables
+        Tables that the office does not have: all features of them are missing.
+
+    Returns
+    -------
+    list of str
+        Names of features, best known first.
+    """
+    missing = _missing_for_strangers(
+        catalog_of(model),
+        as_of_date.year,
+        as_of_date.month,
+        frozenset(absent_tables),
+    )
+    return [name for name in usually_known(model) if name in missing]
+
+
+@functools.lru_cache(maxsize=64)
+def _missing_for_strangers(
+    catalog: Catalog, year: int, month: int, absent_tables: frozenset[str]
+) -> frozenset[str]:
+    columns = {"as_of_year": Values.number([year]), "as_of_month": Values.number([month])}
+    for spec in catalog.specs:
+        if spec.kind == "category":
+            columns[spec.name] = Values.text((), np.array([MISSING_CODE]))
+        elif spec.formula is None:
+            zero = spec.aggregator in ZERO_WHEN_EMPTY and spec.table not in absent_tables
+            columns[spec.name] = Values.number([0.0 if zero else np.nan])
+    for stage in catalog.formula_stages:
+        for spec in stage:
+            context = Context(columns, place=f"feature '{spec.name}'")
+            found = evaluate_expression(str(spec.formula), context).to_float()
+            columns[spec.name] = Values.number(np.broadcast_to(found, 1))
+    return frozenset(name for name in catalog.names if columns[name].is_missing()[0])

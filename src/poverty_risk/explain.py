@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import functools
-import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
+from sklearn.utils.validation import check_is_fitted
 
 from poverty_risk.exceptions import Fault, FeatureError
 from poverty_risk.model import RiskModel
 from poverty_risk.shapley import kept
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from poverty_risk.boosting import Forest
 
@@ -61,7 +61,7 @@ class RiskExplanation:
     features
         Values of the features, same index and columns.
     themes
-        Theme of each feature.
+        Theme of each feature, in the order of the columns.
     local_slope
         Probability per log-odd at each point.
     agreement
@@ -85,7 +85,9 @@ class RiskExplanation:
 
         Correlated features share one theme, so the sum is steadier than its parts.
         """
-        return _sum_by_theme(self.contributions, self.themes)
+        names, owners = _number(list(self.themes.values()))
+        sums = _sum_by_theme(self.contributions.to_numpy(), owners)
+        return pd.DataFrame(sums, index=self.contributions.index, columns=names)
 
     @functools.cached_property
     def points_by_theme(self) -> pd.DataFrame:
@@ -99,10 +101,10 @@ class RiskExplanation:
         Contributions times this number are probability points that sum to ``risk - base_risk``: the
         Aumann-Shapley shares of the calibrated curve.
         """
-        way = self.margin - self.base_margin
-        near = way.abs() < SMALLEST_WAY
-        slope = (self.risk - self.base_risk) / way.mask(near, 1.0)
-        return slope.where(~near, self.local_slope)
+        way = self.margin.to_numpy() - self.base_margin
+        near = np.abs(way) < SMALLEST_WAY
+        slope = (self.risk.to_numpy() - self.base_risk) / np.where(near, 1.0, way)
+        return pd.Series(np.where(near, self.local_slope, slope), index=self.margin.index)
 
     def to_shap(self) -> Any:
         """The same as ``shap.Explanation``, for shap's own plots.
@@ -125,16 +127,21 @@ class RiskExplanation:
         )
 
 
-def _sum_by_theme(contributions: pd.DataFrame, themes: Mapping[str, str]) -> pd.DataFrame:
-    columns: dict[str, list[str]] = {}
-    for name in contributions.columns:
-        columns.setdefault(themes[name], []).append(name)
+def _number(themes: Sequence[str]) -> tuple[list[str], list[int]]:
+    """The themes in the order in which they first appear, and the number of each feature's."""
+    order = list(dict.fromkeys(themes))
+    numbers = {theme: number for number, theme in enumerate(order)}
+    return order, [numbers[theme] for theme in themes]
+
+
+def _sum_by_theme(contributions: np.ndarray, owners: Sequence[int]) -> np.ndarray:
+    """Sums of the columns by the theme that owns each, shape (n, n_themes)."""
+    # Minus zero plus anything is that, to the last bit.
+    sums = np.full((len(contributions), max(owners, default=-1) + 1), -0.0)
     # Added in order: a sum over a row of eight and more depends on how many rows there are.
-    sums = {
-        theme: functools.reduce(operator.add, [contributions[name] for name in names])
-        for theme, names in columns.items()
-    }
-    return pd.DataFrame(sums, index=contributions.index)
+    for column, owner in zip(contributions.T, owners, strict=True):
+        sums[:, owner] += column
+    return sums
 
 
 def explain_risk(
@@ -193,14 +200,34 @@ def explain_risk(
     >>> bool(explanation.contributions["income"].iloc[0] > 0)
     True
     """
+    check_is_fitted(model, "forest_")
     tables = _uses_tables(model, len(features), engine)
-    contributions, base = (
-        _look_up_contributions(model, features) if tables else model.contributions(features)
+    chosen = model.columns_.select(features)
+    matrix = model.columns_.matrix(chosen)
+    values, base = _compute_contributions(model, matrix, tables=tables)
+    margins = model.forest_.margins(matrix)
+    _check_sums(values, base, margins)
+    themes = _themes(model)
+    agreed = _compute_agreement(model, values, matrix, tables=tables) if agreement else None
+    margin = pd.Series(margins, index=features.index, name="margin")
+    return RiskExplanation(
+        contributions=pd.DataFrame(values, index=features.index, columns=model.columns_.labels),
+        base_margin=base,
+        margin=margin,
+        risk=model.risk_of_margin(margin),
+        base_risk=float(model.calibrate(np.array([base]))[0]),
+        features=chosen.copy(deep=False),  # what the caller writes into it later is not ours
+        themes=dict(zip(model.columns_.names, themes, strict=True)),
+        local_slope=pd.Series(_local_slopes(model, margins), index=features.index, name="risk"),
+        agreement=None
+        if agreed is None
+        else pd.DataFrame(agreed, index=features.index, columns=_number(themes)[0]),
     )
-    margin = model.margin(features)
-    gap = (contributions.sum(axis=1) + base - margin).abs()
-    worst = float(gap.max()) if len(gap) else 0.0
-    if worst > TOLERANCE * max(1.0, float(margin.abs().max()) if len(margin) else 1.0):
+
+
+def _check_sums(values: np.ndarray, base: float, margins: np.ndarray) -> None:
+    worst = float(np.abs(values.sum(axis=1) + base - margins).max(initial=0.0))
+    if worst > TOLERANCE * max(1.0, float(np.abs(margins).max(initial=0.0))):
         raise FeatureError(
             Fault(
                 "contributions",
@@ -209,20 +236,6 @@ def explain_risk(
                 "Report this: the explanation must not be used.",
             )
         )
-    themes = dict(zip(contributions.columns, _themes(model), strict=True))
-    return RiskExplanation(
-        contributions=contributions,
-        base_margin=base,
-        margin=margin,
-        risk=model.risk_of_margin(margin),
-        base_risk=float(model.risk_of_margin(pd.Series([base])).iloc[0]),
-        features=features[list(contributions.columns)],
-        themes=themes,
-        local_slope=_local_slope(model, margin),
-        agreement=_compute_agreement(model, contributions, features, themes, tables=tables)
-        if agreement
-        else None,
-    )
 
 
 def build_contribution_tables(model: RiskModel) -> None:
@@ -263,21 +276,24 @@ def _uses_tables(model: RiskModel, rows: int, engine: Engine) -> bool:
     return engine == "tables"
 
 
-def _look_up_contributions(model: RiskModel, features: pd.DataFrame) -> tuple[pd.DataFrame, float]:
-    """What `RiskModel.contributions` gives, from tables."""
-    tables = kept.tables_of(model.forest_)
-    values = tables.compute(model.columns_.matrix(features), model.n_jobs)[:, :-1]
-    names = list(model.feature_names_in_)
-    return pd.DataFrame(values, index=features.index, columns=names), tables.base
+def _compute_contributions(
+    model: RiskModel, matrix: np.ndarray, *, tables: bool
+) -> tuple[np.ndarray, float]:
+    """Contributions of each feature, and the base margin."""
+    forest = model.forest_
+    if tables:
+        prepared = kept.tables_of(forest)
+        return prepared.compute(matrix, model.n_jobs)[:, :-1], prepared.base
+    return forest.contributions(matrix), forest.base_margin(matrix.shape[1])
 
 
 STEP = 1e-4
 """Log-odds to both sides of a margin over which the slope of the calibrated curve is taken."""
 
 
-def _local_slope(model: RiskModel, margin: pd.Series) -> pd.Series:
-    rise = model.risk_of_margin(margin + STEP) - model.risk_of_margin(margin - STEP)
-    return rise / (2 * STEP)
+def _local_slopes(model: RiskModel, margins: np.ndarray) -> np.ndarray:
+    rise = model.calibrate(margins + STEP) - model.calibrate(margins - STEP)
+    return np.asarray(rise / (2 * STEP))
 
 
 def _themes(model: RiskModel) -> list[str]:
@@ -287,50 +303,29 @@ def _themes(model: RiskModel) -> list[str]:
 
 
 def _compute_agreement(
-    model: RiskModel,
-    contributions: pd.DataFrame,
-    features: pd.DataFrame,
-    themes: Mapping[str, str],
-    *,
-    tables: bool,
-) -> pd.DataFrame | None:
+    model: RiskModel, values: np.ndarray, matrix: np.ndarray, *, tables: bool
+) -> np.ndarray | None:
+    """Share of refits that move a point in the same direction, shape (n, n_themes)."""
     if model.refits_ is None:
         return None
-    sums = _sum_by_theme(contributions, themes)
+    _, owners = _number(_themes(model))
+    sums = _sum_by_theme(values, owners)
     same = np.zeros(sums.shape)
-    refits = (
-        _look_up_refits(model, model.refits_, features)
-        if tables
-        else _sum_refits(model, contributions, features, themes)
-    )
-    for refit in refits:
-        same += refit * sums.to_numpy() > 0
-    agreement = same / len(model.refits_.boosters)
-    return pd.DataFrame(agreement, index=sums.index, columns=sums.columns)
-
-
-def _look_up_refits(
-    model: RiskModel, refits: Forest, features: pd.DataFrame
-) -> Iterator[np.ndarray]:
-    """Sums by theme of each refit, from tables."""
-    matrix = model.columns_.matrix(features)
-    themes = _themes(model)
-    order = list(dict.fromkeys(themes))
-    for tables in kept.tables_of_each(refits, [order.index(theme) for theme in themes]):
-        yield tables.compute(matrix, model.n_jobs)[:, :-1]
+    for refit in _sum_refits(model.refits_, matrix, owners, model.n_jobs if tables else None):
+        same += refit * sums > 0
+    return same / len(model.refits_.boosters)
 
 
 def _sum_refits(
-    model: RiskModel,
-    contributions: pd.DataFrame,
-    features: pd.DataFrame,
-    themes: Mapping[str, str],
+    refits: Forest, matrix: np.ndarray, owners: list[int], threads: int | None
 ) -> Iterator[np.ndarray]:
-    """Sums by theme of each refit, from LightGBM."""
-    refits = model.contributions_of_refits(features)
-    for values in () if refits is None else refits:
-        frame = pd.DataFrame(values, index=features.index, columns=contributions.columns)
-        yield _sum_by_theme(frame, themes).to_numpy()
+    """Sums by theme of each refit: from tables with so many threads, or (None) from LightGBM."""
+    if threads is None:
+        for values in refits.contributions_of_each(matrix):
+            yield _sum_by_theme(values, owners)
+        return
+    for tables in kept.tables_of_each(refits, owners):
+        yield tables.compute(matrix, threads)[:, :-1]
 
 
 @dataclass(frozen=True)

@@ -246,7 +246,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.calibration is not None:
             weight = None if rows.weight is None else rows.weight[mask]
             self.calibrator_ = fit_calibrator(self.calibration, margins, rows.target[mask], weight)
-        risks = self._risks(margins)
+        risks = self.calibrate(margins)
         self.tiers_ = {
             tier: float(np.quantile(risks, 1 - share)) for tier, share in self.tiers.items()
         }
@@ -320,7 +320,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             for name in columns.names
         }
 
-    def _risks(self, margins: np.ndarray) -> np.ndarray:
+    def calibrate(self, margins: np.ndarray) -> np.ndarray:
+        """Calibrated probability of each margin, shape (n,)."""
         if self.calibrator_ is None:
             return np.asarray(1.0 / (1.0 + np.exp(-margins)), dtype=np.float64)
         return np.asarray(self.calibrator_.predict(margins), dtype=np.float64)
@@ -353,7 +354,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def risk_of_margin(self, margin: pd.Series) -> pd.Series:
         """Calibrated probability of margins, named ``risk``."""
-        return pd.Series(self._risks(margin.to_numpy()), index=margin.index, name="risk")
+        return pd.Series(self.calibrate(margin.to_numpy()), index=margin.index, name="risk")
 
     def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
         """Calibrated probabilities of no outcome and outcome, shape (n_points, 2)."""
@@ -370,10 +371,14 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def tier(self, risk: pd.Series) -> pd.Series:
         """Tier of each risk by the thresholds of training, named ``tier``; ``green`` below all."""
-        tiers = np.full(len(risk), "green", dtype=object)
+        return pd.Series(self.find_tiers(risk.to_numpy()), risk.index, "str", "tier")
+
+    def find_tiers(self, risks: np.ndarray) -> np.ndarray:
+        """The same for an array."""
+        tiers = np.full(len(risks), "green", dtype=object)
         for name, lowest in sorted(self.tiers_.items(), key=lambda item: item[1]):
-            tiers[risk.to_numpy() >= lowest] = name
-        return pd.Series(tiers, index=risk.index, name="tier", dtype="str")
+            tiers[risks >= lowest] = name
+        return tiers
 
     def contributions(self, X: pd.DataFrame) -> tuple[pd.DataFrame, float]:
         """Exact path-dependent SHAP values in log-odds, and the base margin.
@@ -398,11 +403,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def contributions_of_refits(self, X: pd.DataFrame) -> np.ndarray | None:
         """SHAP values of each refit, shape (n_refits, n_points, n_features); None without refits."""
         check_is_fitted(self, "forest_")
-        return (
-            None
-            if self.refits_ is None
-            else self.refits_.contributions_of_each(self.columns_.matrix(X))
-        )
+        refits = self.refits_
+        return None if refits is None else refits.contributions_of_each(self.columns_.matrix(X))
 
     def save(self, folder: str | Path, extra: Mapping[str, Any] | None = None) -> str:
         """Write a model folder: text boosters and a JSON manifest, no pickle.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +43,7 @@ class ModelColumns:
         FeatureError
             A column is not there.
         """
-        _check_columns(features, names)
+        _find_columns(features, names)
         categories = {
             name: tuple(features[name].cat.categories)
             for name in names
@@ -50,10 +51,37 @@ class ModelColumns:
         }
         return cls(tuple(names), categories)
 
-    @property
+    @functools.cached_property
+    def places(self) -> dict[str, int]:
+        """Position of each feature."""
+        return {name: place for place, name in enumerate(self.names)}
+
+    @functools.cached_property
     def categorical(self) -> list[int]:
         """Positions of the category features."""
-        return [self.names.index(name) for name in self.categories]
+        return [self.places[name] for name in self.categories]
+
+    @functools.cached_property
+    def _numbers(self) -> list[int]:
+        return [at for at, name in enumerate(self.names) if name not in self.categories]
+
+    @functools.cached_property
+    def labels(self) -> pd.Index:
+        """The names as labels of columns."""
+        return pd.Index(self.names)
+
+    def select(self, features: pd.DataFrame) -> pd.DataFrame:
+        """These columns alone, by name, in order.
+
+        Raises
+        ------
+        FeatureError
+            A column is not there, or there twice.
+        """
+        if features.columns.is_(self.labels):
+            return features  # has been here before
+        chosen = features.iloc[:, _find_columns(features, self.names)]
+        return chosen.set_axis(self.labels, axis=1)
 
     def matrix(self, features: pd.DataFrame) -> np.ndarray:
         """Columns by name in order, shape (n, n_features); codes by position, unseen ones missing.
@@ -63,28 +91,15 @@ class ModelColumns:
         FeatureError
             A column is not there, or holds no numbers where the model saw numbers.
         """
-        _check_columns(features, self.names)
-        matrix = np.empty((len(features), len(self.names)), dtype=np.float64)
-        faults = []
-        for position, name in enumerate(self.names):
-            column = features[name]
-            if name in self.categories:
-                known = pd.Index(self.categories[name])
-                codes = known.get_indexer(pd.Index(column.astype(object)))
-                matrix[:, position] = np.where(codes < 0, np.nan, codes)
-            elif pd.api.types.is_numeric_dtype(column.dtype):
-                matrix[:, position] = column.to_numpy(dtype=np.float64, na_value=np.nan)
-            else:
-                faults.append(
-                    Fault(
-                        f"feature '{name}'",
-                        f"values of type {column.dtype}",
-                        "numbers (the model saw numbers)",
-                        "Build the features with the model's own catalogue.",
-                    )
-                )
-        if faults:
-            raise FeatureError(faults)
+        chosen = self.select(features)
+        matrix = np.empty(chosen.shape, dtype=np.float64)
+        # All numbers at once: column by column costs more than the rest of a household's answer.
+        numbers = chosen.iloc[:, self._numbers]
+        _check_numbers(numbers)
+        matrix[:, self._numbers] = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+        for position in self.categorical:
+            codes = _find_codes(chosen.iloc[:, position], self.categories[self.names[position]])
+            matrix[:, position] = np.where(codes < 0, np.nan, codes)
         return matrix
 
     def describe(self, matrix: np.ndarray) -> dict[str, dict[str, Any]]:
@@ -116,9 +131,11 @@ def _without_extremes(known: np.ndarray) -> np.ndarray:
     return np.asarray(np.clip(ordered, ordered[SMALL_COUNT - 1], ordered[-SMALL_COUNT]))
 
 
-def _check_columns(features: pd.DataFrame, names: Sequence[str]) -> None:
-    missing = [name for name in names if name not in features.columns]
-    if missing:
+def _find_columns(features: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
+    """Position of each named column."""
+    found = features.columns.get_indexer_for(pd.Index(names))
+    if (found < 0).any():
+        missing = [name for name in names if name not in features.columns]
         raise FeatureError(
             Fault(
                 "features",
@@ -127,3 +144,34 @@ def _check_columns(features: pd.DataFrame, names: Sequence[str]) -> None:
                 "Build the features with the model's own catalogue.",
             )
         )
+    if len(found) > len(names):
+        raise FeatureError(
+            Fault("features", "a column twice", "each feature once", "Drop the repeats.")
+        )
+    return np.asarray(found)
+
+
+def _find_codes(column: pd.Series, known: tuple[Any, ...]) -> np.ndarray:
+    """Position of each value among the known ones, -1 for none."""
+    values = column.array
+    if isinstance(values, pd.Categorical) and tuple(values.categories) == known:
+        return np.asarray(values.codes)
+    return np.asarray(pd.Index(known).get_indexer(pd.Index(column.astype(object))))
+
+
+def _check_numbers(features: pd.DataFrame) -> None:
+    dtypes = features.dtypes
+    if all(pd.api.types.is_numeric_dtype(dtype) for dtype in set(dtypes)):
+        return
+    raise FeatureError(
+        [
+            Fault(
+                f"feature '{name}'",
+                f"values of type {dtype}",
+                "numbers (the model saw numbers)",
+                "Build the features with the model's own catalogue.",
+            )
+            for name, dtype in dtypes.items()
+            if not pd.api.types.is_numeric_dtype(dtype)
+        ]
+    )

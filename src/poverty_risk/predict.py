@@ -5,37 +5,29 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from poverty_risk.answers import Answers, Asked, answer_each
 from poverty_risk.cohort import review_cohort
-from poverty_risk.data_gaps import find_data_gaps, usually_known
-from poverty_risk.exceptions import DeclarationError, Fault, FeatureError, HistoryError
-from poverty_risk.explain import explain_risk
+from poverty_risk.data_gaps import catalog_of
+from poverty_risk.engine import check_point_index
+from poverty_risk.exceptions import DeclarationError, Fault, FeatureError
 from poverty_risk.features import build_features
+from poverty_risk.features.spec import ZERO_WHEN_EMPTY
 from poverty_risk.model import PredictionTask, RiskModel
 from poverty_risk.model_folder import MANIFEST
-from poverty_risk.reasons import build_reasons, texts
 from poverty_risk.tables import HistoryTables
 from poverty_risk.windows import parse_as_of_dates
 from poverty_risk.wording import load_locale
 
-__all__ = ["load_model", "predict_risk", "task_of"]
+__all__ = ["load_model", "predict_from_features", "predict_risk", "task_of"]
 
 logger = logging.getLogger(__name__)
-
-FEWEST_KNOWN = 0.5
-"""Below this share of the usually known features a risk would describe the gaps, not the household.
-Only features that are missing when nothing is known count: a number of visits of 0 tells nothing."""
-
-NOBODY = ""
-"""An id that no record can have."""
 
 LATE_DAYS = 92
 """Days between the end of the history and the as-of date from which on feeds are surely missing."""
@@ -43,9 +35,6 @@ LATE_DAYS = 92
 STALE_DAYS = 456
 """Days after which even the yearly accounts are missing (a year, and a quarter until they are known);
 counts over an empty year are 0, so that every household would look untroubled."""
-
-MOST_FAILURES = 20
-"""So many failures without a single answer are no matter of single households."""
 
 
 def predict_risk(
@@ -152,36 +141,112 @@ def predict_with_features(
         (household_id, as_of_date), sorted by household.
     """
     words = load_locale(locale)
-    as_of = _parse_date(as_of_date, tables)
+    as_of = parse_date(as_of_date, tables.observed_to)
     loaded = load_model(model)
     task = task_of(loaded)
     _check_schema(tables, task)
     if tables.line is None and task.line is not None:
         tables = tables.with_line(task.line)
     asked = tables.households if households is None else _unique(households)
-    question = _Question(tables, as_of, loaded, task, locale, words, explain)
-    answer, features = _answer_each(question, asked)
-    answer["rank"] = answer["risk"].rank(method="min", ascending=False).astype("Int64")
-    # Calibration may give many households one risk; their margins still differ. What is equal in both
-    # keeps the order of the ids, so that the same history gives the same table.
-    answer = answer.sort_index(kind="stable")
-    answer = answer.sort_values(["risk", "margin"], ascending=False, kind="stable")
-    return answer, features.sort_index(kind="stable")
+    question = _Question(tables, Asked(as_of, loaded, locale, words, explain), task)
+    answers, features = answer_each(question, asked)
+    return answers.to_frame(), features.sort_index(kind="stable")
 
 
-def _parse_date(as_of_date: str | pd.Timestamp, tables: HistoryTables) -> pd.DatetimeIndex:
+def predict_from_features(
+    features: pd.DataFrame,
+    *,
+    model: RiskModel | str | Path,
+    locale: str = "zh",
+    explain: bool = True,
+) -> pd.DataFrame:
+    """Predict risks from features that are ready, with reasons in words.
+
+    For programs that keep features and ask often: the same answer as `predict_risk` in a fraction of
+    the time. Whether a household belongs to the cohort is not looked at: ask for prediction points
+    (see `build_prediction_points`) alone.
+
+    Parameters
+    ----------
+    features
+        From `build_features` with the model's catalogue, index (household_id, as_of_date), of one
+        as-of date; columns are found by name.
+    model, locale, explain
+        See `predict_risk`.
+
+    Returns
+    -------
+    DataFrame
+        See `predict_risk`; status is ``ok`` or ``insufficient_data``.
+
+    Raises
+    ------
+    FeatureError
+        A feature of the model is missing, several as-of dates, or a household that comes twice.
+    DeclarationError
+        The language or the model's catalogue is not usable.
+    ModelFolderError
+        The model folder is damaged or foreign.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from poverty_risk import Catalog, FeatureSpec, PredictionTask, RiskModel, load_schema
+    >>> from poverty_risk import predict_from_features
+    >>> wage = FeatureSpec(stem="wage", table="work", value="monthly_wage", aggregator="mean",
+    ...                    lookback="365d", theme="work", direction=-1)
+    >>> index = pd.MultiIndex.from_product([[f"h{i}" for i in range(400)],
+    ...     pd.to_datetime(["2021-01-01"])], names=["household_id", "as_of_date"])
+    >>> features = pd.DataFrame({wage.name: np.linspace(0, 4000, 400)}, index=index)
+    >>> labels = pd.Series((features[wage.name] < 500).astype(float), index=index)
+    >>> model = RiskModel(Catalog([wage], "archive", "wages"),
+    ...     PredictionTask(load_schema("archive"), "at_risk", "identified", "12mo", None),
+    ...     n_estimators=9, calibration=None, early_stopping_rounds=None).fit(features, labels)
+    >>> answer = predict_from_features(features.iloc[:1], model=model, locale="en")
+    >>> answer["status"].tolist(), bool(answer["risk"].iloc[0] > labels.mean())
+    (['ok'], True)
+    """
+    words = load_locale(locale)
+    loaded = load_model(model)
+    task_of(loaded)
+    check_point_index(features, "features")
+    as_of = pd.DatetimeIndex(features.index.get_level_values("as_of_date"))
+    if len(as_of.unique()) > 1:
+        raise FeatureError(
+            Fault("features", "several as-of dates", "one", "Call it once per as-of date.")
+        )
+    ids = features.index.get_level_values("household_id").to_numpy(dtype=object)
+    answers = Answers(ids, Asked(as_of[:1].as_unit("us"), loaded, locale, words, explain))
+    if len(ids):
+        answers.assess(np.arange(len(ids)), features, _find_absent(features, loaded))
+    return answers.to_frame()
+
+
+def _find_absent(features: pd.DataFrame, model: RiskModel) -> set[str]:
+    """Tables that were not there: what is 0 where nothing happened is missing for everybody."""
+    places = {name: place for place, name in enumerate(features.columns.tolist())}
+    missing = np.all(features.isna().to_numpy(), axis=0).tolist()
+    return {
+        str(spec.table)
+        for spec in catalog_of(model).specs
+        if spec.aggregator in ZERO_WHEN_EMPTY and spec.name in places and missing[places[spec.name]]
+    }
+
+
+def parse_date(as_of_date: str | pd.Timestamp, observed_to: pd.Timestamp) -> pd.DatetimeIndex:
+    """The one as-of date that is asked for, not too long after the end of a history."""
     as_of = parse_as_of_dates(as_of_date)
     if len(as_of) != 1:
         raise DeclarationError(
             Fault("as_of_date", f"{len(as_of)} dates", "one date", "Call it once per date.")
         )
-    days = (as_of[0] - tables.observed_to).days
+    days = (as_of[0] - observed_to).days
     if days > STALE_DAYS:
         raise DeclarationError(
             Fault(
                 "as_of_date",
                 f"{as_of[0].date()}, {days:,} days after the end of the history",
-                f"at most {STALE_DAYS} days after {tables.observed_to.date()}",
+                f"at most {STALE_DAYS} days after {observed_to.date()}",
                 "Bring newer tables, or give an earlier date.",
             )
         )
@@ -225,150 +290,50 @@ def _check_schema(tables: HistoryTables, task: PredictionTask) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Question:
-    """What is asked, but for which households."""
+    """What is asked of which history."""
 
     tables: HistoryTables
-    as_of: pd.DatetimeIndex
-    model: RiskModel
+    asked: Asked
     task: PredictionTask
-    locale: str
-    words: dict[str, Any]
-    explain: bool
 
-    def answer(self, asked: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """One row per household, in the order of `asked`; and the features of those in the cohort."""
-        answer = self._blank(asked)
-        reviewed = review_cohort(self.tables, self.as_of, self.task.cohort, asked)
-        exclusion = reviewed["exclusion"].droplevel("as_of_date").reindex(answer.index)
-        known = np.isin(answer.index.to_numpy(dtype=str), self.tables.households)
-        self._tell_excluded(answer, exclusion, known)
-        members = answer.index[known & exclusion.isna().to_numpy()]
-        return answer, self._fill_members(answer, members)
-
-    def answer_alone(self, asked: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The same from the records of these households alone."""
-        chosen = self.tables.select_households(asked)
-        return dataclasses.replace(self, tables=chosen).answer(asked)
-
-    def tell_failed(self, asked: np.ndarray) -> pd.DataFrame:
-        """Rows that say that nothing could be computed."""
-        reason = self.words["status_reasons"]["failed"]
-        return self._blank(asked).assign(status="error", status_reason=reason)
-
-    def _blank(self, asked: np.ndarray) -> pd.DataFrame:
-        size = len(asked)
-
-        def empty_lists() -> pd.Series:
-            return pd.Series([[] for _ in range(size)], dtype=object)
-
-        answer = pd.DataFrame(
-            {
-                "as_of_date": self.as_of.repeat(size),
-                "status": pd.Series(["unknown_household"] * size, dtype="str"),
-                "status_reason": pd.Series([None] * size, dtype="str"),
-                "risk": np.full(size, np.nan),
-                "rank": pd.array([pd.NA] * size, dtype="Int64"),
-                "tier": pd.Series([None] * size, dtype="str"),
-                "margin": np.full(size, np.nan),
-                "reasons": empty_lists(),
-                "protective_factors": empty_lists(),
-                "data_gaps": empty_lists(),
-                "model_id": pd.Series(
-                    [getattr(self.model, "model_id_", "unsaved")] * size, dtype="str"
-                ),
-            }
+    def answer(self, ids: np.ndarray) -> tuple[Answers, pd.DataFrame]:
+        """Answers in the order of `ids`; and the features of those in the cohort."""
+        answers = Answers(ids, self.asked)
+        reviewed = review_cohort(self.tables, self.asked.as_of, self.task.cohort, answers.ids)
+        exclusion = reviewed["exclusion"].droplevel("as_of_date").reindex(answers.ids)
+        known = np.isin(answers.ids, self.tables.households)
+        self._tell_excluded(answers, exclusion, known)
+        members = np.flatnonzero(known & exclusion.isna().to_numpy())
+        points = pd.MultiIndex.from_product(
+            [pd.Index(answers.ids[members], dtype="str"), self.asked.as_of],
+            names=["household_id", "as_of_date"],
         )
-        answer.index = pd.Index(asked.astype(str), dtype="str", name="household_id")
-        return answer
+        catalog = self.asked.model.catalog
+        features = build_features(self.tables, pd.DataFrame(index=points), catalog)
+        answers.assess(members, features, self.tables.absent)
+        return answers, features
 
-    def _tell_excluded(self, answer: pd.DataFrame, exclusion: pd.Series, known: np.ndarray) -> None:
+    def answer_alone(self, ids: np.ndarray) -> tuple[Answers, pd.DataFrame]:
+        """The same from the records of these households alone."""
+        chosen = self.tables.select_households(ids)
+        return dataclasses.replace(self, tables=chosen).answer(ids)
+
+    def tell_failed(self, ids: np.ndarray) -> Answers:
+        """Rows that say that nothing could be computed."""
+        return Answers.failed(ids, self.asked)
+
+    def _tell_excluded(self, answers: Answers, exclusion: pd.Series, known: np.ndarray) -> None:
         """Say why households outside the cohort get no risk."""
-        named = self.words["status_reasons"]
-        answer.loc[~known, "status_reason"] = named["no_record"]
-        outside = known & exclusion.notna().to_numpy()
-        answer.loc[outside, "status"] = "not_in_cohort"
-        answer.loc[outside, "status_reason"] = [
-            named.get(code, named["other"].format(code=code)) for code in exclusion[outside]
-        ]
+        named = self.asked.words["status_reasons"]
+        answers.tell(np.flatnonzero(~known), "unknown_household", named["no_record"])
+        outside = np.flatnonzero(known & exclusion.notna().to_numpy())
+        answers.tell_excluded(outside, exclusion.iloc[outside])
         rejected = _find_rejected(self.tables, exclusion.dropna(), self.task)
         for household, (count, columns) in rejected.items():
-            answer.loc[household, "status"] = "rejected_records"
-            answer.loc[household, "status_reason"] = named["rejected"].format(
-                count=count, columns=self.words["list_separator"].join(columns)
+            reason = named["rejected"].format(
+                count=count, columns=self.asked.words["list_separator"].join(columns)
             )
-
-    def _fill_members(self, answer: pd.DataFrame, members: pd.Index) -> pd.DataFrame:
-        points = pd.MultiIndex.from_product(
-            [[*members, NOBODY], self.as_of], names=["household_id", "as_of_date"]
-        )
-        features = build_features(self.tables, pd.DataFrame(index=points), self.model.catalog)
-        features, blank = features.iloc[:-1], features.iloc[-1]
-        telling = [name for name in usually_known(self.model) if pd.isna(blank[name])]
-        missing = features[telling].isna().sum(axis=1).to_numpy()
-        enough = missing <= (1 - FEWEST_KNOWN) * len(telling)
-        answer.loc[members, "status"] = np.where(enough, "ok", "insufficient_data")
-        answer.loc[members[~enough], "status_reason"] = [
-            self.words["status_reasons"]["too_little"].format(missing=count, total=len(telling))
-            for count in missing[~enough]
-        ]
-        gaps = find_data_gaps(features, self.model, self.locale)
-        answer.loc[members, "data_gaps"] = pd.Series(gaps, index=members, dtype=object)
-        if enough.any():
-            self._fill_risks(answer, members[enough], features[enough])
-        return features
-
-    def _fill_risks(self, answer: pd.DataFrame, ids: pd.Index, features: pd.DataFrame) -> None:
-        model = self.model
-        if self.explain:
-            explanation = explain_risk(model, features)
-            margin, risk = explanation.margin, explanation.risk
-            reasons = build_reasons(explanation, model, self.locale)
-            for column, raises in (("reasons", True), ("protective_factors", False)):
-                told = [texts(items, raises=raises) for items in reasons]
-                answer.loc[ids, column] = pd.Series(told, index=ids, dtype=object)
-        else:
-            margin = model.margin(features)
-            risk = model.risk_of_margin(margin)
-        answer.loc[ids, "margin"] = margin.to_numpy()
-        answer.loc[ids, "risk"] = risk.to_numpy()
-        answer.loc[ids, "tier"] = model.tier(risk).to_numpy()
-
-
-def _answer_each(question: _Question, asked: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """All answers; where a computation fails, by halves, down to the households that make it fail."""
-    try:
-        return question.answer(asked)
-    except (DeclarationError, HistoryError):
-        raise  # about the whole history, not about a household
-    except Exception as error:  # noqa: BLE001 - whatever one history does must not stop the others
-        first = error
-    answers: list[pd.DataFrame] = []
-    features: list[pd.DataFrame] = []
-    waiting = [asked]
-    failures: Counter[str] = Counter()
-    while waiting:
-        ids = waiting.pop()
-        try:
-            alone = question.answer_alone(ids)
-            answers.append(alone[0])
-            features.append(alone[1])
-        except Exception as error:  # noqa: BLE001 - as above
-            if len(ids) > 1:
-                half = len(ids) // 2
-                waiting += [ids[half:], ids[:half]]
-                continue
-            failures[type(error).__name__] += 1
-            answers.append(question.tell_failed(ids))
-            if failures.total() == len(answers) == MOST_FAILURES:
-                raise first from None
-    # The kinds only: a message may quote what is on record.
-    logger.warning(
-        "%d of %d households could not be assessed: %s.",
-        failures.total(),
-        len(asked),
-        ", ".join(f"{kind} ({count})" for kind, count in failures.items()) or "none alone",
-    )
-    return pd.concat(answers), pd.concat(features) if features else pd.DataFrame()
+            answers.tell(exclusion.index.get_loc(household), "rejected_records", reason)
 
 
 def _find_rejected(

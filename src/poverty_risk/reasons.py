@@ -184,16 +184,20 @@ def build_reasons(
     >>> MOST_RAISING
     4
     """
-    themes = list(explanation.by_theme.columns)
-    columns = list(explanation.contributions.columns)
-    members = [[i for i, c in enumerate(columns) if explanation.themes[c] == t] for t in themes]
+    columns = list(explanation.themes)
+    by_theme: dict[str, list[int]] = {}
+    for position, theme in enumerate(explanation.themes.values()):
+        by_theme.setdefault(theme, []).append(position)
+    members = list(by_theme.values())
     writer = _Writer(explanation, model, locale, comparison)
     sums = explanation.by_theme.to_numpy()
     values = explanation.contributions.to_numpy()
     slope = explanation.points_per_log_odd.to_numpy()
     order = np.argsort(-sums, axis=1, kind="stable")
     floor = SMALLEST_SHARE * np.abs(sums).sum(axis=1)
-    agreed = None if explanation.agreement is None else explanation.agreement[themes].to_numpy()
+    agreed = (
+        None if explanation.agreement is None else explanation.agreement[list(by_theme)].to_numpy()
+    )
     found = []
     for row in range(len(sums)):
         told: dict[bool, list[Reason]] = {True: [], False: []}
@@ -230,26 +234,23 @@ class _Writer:
         self.catalog, self.locale = catalog_of(model), locale
         self.locale_words = load_locale(locale)
         self.words = self.locale_words["reasons"]
-        self.data = _arrays(explanation.features)
-        self.typical = {
-            spec.name: model.reference_.get(spec.name, {}).get("median")
-            for spec in self.catalog.specs
-        }
+        self.data = _Cells(explanation.features)
+        self.reference = model.reference_
         self.schema = None if model.task is None else model.task.schema
-        self.compared: dict[str, dict[str, Any]] = {}
-        self.known: dict[str, Any] = {}
+        self.compared: dict[str, _Cells] = {}
+        self.known: _Cells | None = None
         if comparison is not None:
             self.compared = {
-                "own_year_before": _arrays(comparison.own),
-                "village_median": _arrays(comparison.village),
-                "township_median": _arrays(comparison.township),
+                "own_year_before": _Cells(comparison.own),
+                "village_median": _Cells(comparison.village),
+                "township_median": _Cells(comparison.township),
             }
-            self.known = _arrays(comparison.known)
+            self.known = _Cells(comparison.known)
 
     def choose(self, ranked: list[str], row: int) -> str:
         """The strongest feature that says something: it has a value, or one can ask for it."""
         for name in ranked:
-            if not _is_missing(self.data[name][row]) or self._ask(name) is not None:
+            if not _is_missing(self.data.value(name, row)) or self._ask(name) is not None:
                 return name
         return ranked[0]
 
@@ -260,10 +261,10 @@ class _Writer:
     def write(
         self, name: str, row: int, total: float, points: float, agreement: float | None
     ) -> Reason:
-        spec, value = self.catalog[name], self.data[name][row]
+        spec, value = self.catalog[name], self.data.value(name, row)
         missing, raises = _is_missing(value), total > 0
         comparators = () if missing else self._compare(spec, row)
-        known = self.known[name][row] if name in self.known else None
+        known = None if self.known is None else self.known.value(name, row)
         known = None if known is None or pd.isna(known) else pd.Timestamp(known)
         tables = self.catalog.tables_of(name)
         words = spec.words.get(self.locale)  # type: ignore[call-overload]
@@ -288,7 +289,7 @@ class _Writer:
     def _compare(self, spec: FeatureSpec, row: int) -> tuple[Comparator, ...]:
         if spec.kind == "flag" or spec.compare == "none":
             return ()
-        shown = self._beside(self.data[spec.name][row], spec)
+        shown = self._beside(self.data.value(spec.name, row), spec)
         found = []
         if spec.compare in ("own", "both"):
             own = self._clause("own_year_before", spec, row)
@@ -307,10 +308,10 @@ class _Writer:
     def _clause(self, kind: str, spec: FeatureSpec, row: int) -> Comparator | None:
         value: Any
         if kind == "typical":
-            value = self.typical[spec.name]
+            value = self.reference.get(spec.name, {}).get("median")
         else:
-            columns = self.compared.get(kind, {})
-            value = columns[spec.name][row] if spec.name in columns else None
+            cells = self.compared.get(kind)
+            value = None if cells is None else cells.value(spec.name, row)
         if _is_missing(value):
             return None
         text = str(self.words[kind]).format(value=self._beside(value, spec))
@@ -351,8 +352,21 @@ class _Writer:
         return str(self.words["source"]).format(source=named, date=date)
 
 
-def _arrays(frame: pd.DataFrame) -> dict[str, Any]:
-    return {name: frame[name].astype(object).to_numpy() for name in frame.columns}
+class _Cells:
+    """Values of a table one by one; a column is taken out when it is first asked for, and kept."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        # Taking a column out carries the index along: a plain one is quicker.
+        self.frame = frame.set_axis(pd.RangeIndex(len(frame)), axis=0)
+        self.columns: dict[str, np.ndarray | None] = {}
+
+    def value(self, name: str, row: int) -> Any:
+        """A value; None where there is no such column."""
+        if name not in self.columns:
+            there = name in self.frame.columns
+            self.columns[name] = self.frame[name].to_numpy(dtype=object) if there else None
+        column = self.columns[name]
+        return None if column is None else column[row]
 
 
 def _is_missing(value: Any) -> bool:

@@ -1,5 +1,7 @@
 """Helped households: who they are, and the guards for training on their outcomes."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,8 +17,10 @@ from poverty_risk import (
     load_schema,
     make_household_history,
 )
+from poverty_risk.config import Task
 from poverty_risk.exceptions import DeclarationError, FeatureError
 from poverty_risk.helped import GUARDS
+from poverty_risk.workflows import training
 
 AS_OF = pd.Timestamp("2023-01-01")
 
@@ -146,3 +150,29 @@ def test_true_risk_without_help_is_higher_for_those_who_get_it():
     gain = without - with_help
     assert gain[helped].mean() > 3 * abs(gain[~helped].mean())
     assert gain[helped].mean() > 0
+
+
+class Learner:
+    """Keeps what it is fitted on."""
+
+    catalog = None
+
+    def fit(self, *arguments, **named):
+        self.fitted, self.named = arguments, named
+
+
+@pytest.mark.parametrize("method", GUARDS)
+def test_training_learns_from_what_the_guard_leaves(recorded, method):
+    names = ["before", "within", "nobody", "after"]
+    labels = pd.Series([0.0, 0.0, 1.0, 0.0], index=points_of(*names).index, name="label")
+    features = pd.DataFrame({"income": [1.0, 2.0, 3.0, 4.0]}, index=labels.index)
+    scored, groups = labels == 1.0, pd.Series(list("abcd"), index=labels.index)
+    data = SimpleNamespace(train=features, train_labels=labels, scored=scored)
+    task, model = Task(cohort="at_risk", label="identified", help_guard=method), Learner()
+    training._fit_guarded(model, recorded, task, data, groups)
+    own, target, weight = model.fitted
+    expected = {"none": names, "censor": ["before", "nobody", "after"]}.get(method, names[2:])
+    assert own.index.get_level_values("household_id").tolist() == expected
+    for values in (target, model.named["scored"], model.named["groups"]):
+        assert values.index.equals(own.index)
+    assert (weight is None) == (method == "none")

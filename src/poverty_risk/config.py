@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 
 from poverty_risk.declarations import Declared, parse_declaration, read_yaml
 from poverty_risk.exceptions import DeclarationError, Fault
+from poverty_risk.helped import Guard
 from poverty_risk.model import DEFAULT_TIERS
 from poverty_risk.monitoring import MonitoringSettings
 from poverty_risk.promotion import PromotionSettings
@@ -82,6 +83,7 @@ class Task(Declared):
     label: str
     horizon: str = "12mo"
     train_cohort: str | None = None
+    help_guard: Guard = "none"
 
     @field_validator("horizon")
     @classmethod

@@ -21,6 +21,7 @@ from poverty_risk.datasets import OUTCOMES, SimulatedCounty, make_household_hist
 from poverty_risk.evaluation import Evaluation, evaluate_risk
 from poverty_risk.exceptions import DeclarationError, Fault, LabelError
 from poverty_risk.features import Catalog, build_features, load_catalog
+from poverty_risk.helped import guard_helped
 from poverty_risk.labels import label_returns
 from poverty_risk.leakage import LeakageReport, check_leakage
 from poverty_risk.model import PredictionTask, RiskModel
@@ -224,7 +225,7 @@ def train_task(
     )
     cluster = config.evaluation.cluster
     groups = None if cluster is None else data.train_points[cluster]
-    model.fit(data.train, data.train_labels, scored=data.scored, groups=groups)
+    _fit_guarded(model, tables, task, data, groups)
     risks = {"model": model.risk(data.test)}
     risks |= _predict_baselines(config, data, catalog)
     if county is not None and config.evaluation.truth_replicates and task.label in OUTCOMES:
@@ -241,6 +242,31 @@ def train_task(
     model.save(folder, {"task": name, "history": tables.fingerprint})
     _write_evaluation(config.output / "evaluation" / name, evaluation)
     return TaskResult(name, model, folder, evaluation, data, risks)
+
+
+def _fit_guarded(
+    model: RiskModel,
+    tables: HistoryTables,
+    task: Task,
+    data: TrainingData,
+    groups: pd.Series | None,
+) -> None:
+    """Fit on the labels that the task's guard against helped households leaves."""
+    rows = guard_helped(
+        tables,
+        data.train_labels,
+        task.horizon,
+        method=task.help_guard,
+        features=data.train,
+        catalog=model.catalog,
+    )
+    model.fit(
+        data.train.loc[rows.index],
+        rows["label"],
+        None if task.help_guard == "none" else rows["weight"],
+        scored=data.scored.loc[rows.index],
+        groups=None if groups is None else groups.loc[rows.index],
+    )
 
 
 def _truth(config: Config, county: SimulatedCounty, task: Task, data: TrainingData) -> pd.Series:

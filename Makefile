@@ -23,6 +23,11 @@ lint: $(VENV)/.installed  ## Lint, types, import rules
 	$(BIN)/mypy src
 	$(BIN)/lint-imports
 
+# The theme's notice about its successor is no fault of the pages.
+docs: $(VENV)/.installed  ## Build the documentation into site/; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "site/index.html"
+
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "poverty_risk needs Python >= 3.11; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
@@ -38,4 +43,4 @@ lock:  ## Pin all dependencies anew into requirements.lock
 	  --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements.lock --upgrade
 
 clean:  ## Remove the environment and caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist site

@@ -13,8 +13,10 @@ from poverty_risk import (
     make_household_history,
     select_seen,
 )
+from poverty_risk.config import load_config
 from poverty_risk.evaluation import compute_budget_table, compute_metrics
 from poverty_risk.exceptions import DeclarationError, FeatureError
+from poverty_risk.workflows.office import keep_visit_list, read_looks, read_visit_lists
 
 
 def draw_county(seed, households=4000, capacity=600, random_share=0.5):
@@ -223,3 +225,35 @@ def test_hardship_beyond_the_history_is_not_known(county):
     points = build_prediction_points(county.tables, "2023-01-01")
     assert county.true_hardship(points).isna().all()
     assert county.true_hardship(points, "6mo").notna().any()
+
+
+# ------------------------------------------------------------------------------ what rounds keep
+
+
+def test_rounds_remember_who_could_have_been_visited(tmp_path):
+    config = load_config("configs/quick.yaml", {"output": str(tmp_path)})
+    assert read_looks(config).empty
+    assert read_visit_lists(config) == {}
+    risk = pd.DataFrame(
+        {"risk": np.linspace(0.9, 0.1, 20), "last_visit": pd.NaT},
+        index=pd.Index([f"H{i:02d}" for i in range(20)], name="household_id"),
+    )
+    risk.loc["H19", "last_visit"] = pd.Timestamp("2023-12-20")
+    dates = ["2024-01-01", "2024-07-01"]
+    lists = [
+        build_visit_list(risk, capacity=6, as_of_date=date, random_share=0.5, cool_down=60)
+        for date in dates
+    ]
+    for one in [*lists, lists[0]]:
+        keep_visit_list(config, one)
+    looks, expected = read_looks(config), collect_looks(lists)
+    expected = expected[expected["propensity"] > 0]
+    pd.testing.assert_frame_equal(
+        looks.sort_index(), expected.sort_index(), check_index_type=False, check_dtype=False
+    )
+    assert ("H19", pd.Timestamp("2024-01-01")) not in looks.index
+    kept = read_visit_lists(config)
+    assert list(kept) == [pd.Timestamp(date) for date in dates]
+    first = kept[pd.Timestamp(dates[0])]
+    assert set(first.index) == set(lists[0].visits.index)
+    assert first["why"].equals(lists[0].visits["why"].loc[first.index])

@@ -21,6 +21,7 @@ __all__ = [
     "VISIT_LISTS",
     "find_household_ids",
     "keep_visit_list",
+    "read_looks",
     "read_lookup",
     "read_office_table",
     "read_visit_lists",
@@ -36,7 +37,7 @@ FEEDBACK = ("feedback.parquet", "visit.parquet")
 """Outcomes of visits in all their versions, and the history records made of them."""
 
 VISIT_LISTS = "visit_lists.parquet"
-"""Whom the lists of all rounds named, why, and with which risk: their yield is watched later."""
+"""Whom the lists of all rounds named or could have named, why, and with which risk and chance."""
 
 FAULTS = ("rejected.csv", "import_faults.csv")
 """Faults of the latest check and of the latest import, which quote what stands in rows."""
@@ -81,7 +82,9 @@ def find_household_ids(config: Config, given: Iterable[str]) -> list[str]:
 def keep_visit_list(config: Config, visit_list: VisitList) -> Path:
     """Remember whom a round's list names, in place of an earlier list of the same date."""
     path = config.output / OFFICE_ONLY / VISIT_LISTS
-    rows = visit_list.visits[["why", "risk", "propensity"]].reset_index()
+    can = visit_list.households.query("propensity > 0")[["visited", "risk", "propensity"]]
+    # Those who were not visited too: what visits found is weighted by the chances of all.
+    rows = visit_list.visits[["why"]].join(can, how="right").reset_index()
     rows.insert(0, "as_of_date", pd.Timestamp(visit_list.as_of_date))
     if path.is_file():
         before = read_office_table(path)
@@ -92,10 +95,26 @@ def keep_visit_list(config: Config, visit_list: VisitList) -> Path:
 
 def read_visit_lists(config: Config) -> dict[pd.Timestamp, pd.DataFrame]:
     """Lists of earlier rounds by date: index household_id; why, risk, propensity."""
-    path = config.output / OFFICE_ONLY / VISIT_LISTS
-    if not path.is_file():
-        return {}
+    rows = _read_rounds(config)
+    listed = rows[rows["visited"]].drop(columns="visited")
     return {
-        pd.Timestamp(str(date)): rows.drop(columns="as_of_date").set_index("household_id")
-        for date, rows in read_office_table(path).groupby("as_of_date")
+        pd.Timestamp(str(date)): own.drop(columns="as_of_date").set_index("household_id")
+        for date, own in listed.groupby("as_of_date")
     }
+
+
+def read_looks(config: Config) -> pd.DataFrame:
+    """Who was and who could have been visited by the rounds: what `evaluate_seen` weights by.
+
+    Index (household_id, as_of_date); columns visited, propensity.
+    """
+    rows = _read_rounds(config).set_index(["household_id", "as_of_date"])
+    return rows[["visited", "propensity"]]
+
+
+def _read_rounds(config: Config) -> pd.DataFrame:
+    path = config.output / OFFICE_ONLY / VISIT_LISTS
+    if path.is_file():
+        return read_office_table(path)
+    columns = ["as_of_date", "household_id", "why", "visited", "risk", "propensity"]
+    return pd.DataFrame(columns=columns).astype({"visited": bool, "propensity": float})

@@ -120,7 +120,7 @@ def test_what_cannot_be_read_is_an_error(folder, tmp_path):
 
 
 def test_a_folder_of_counties(folder, tables, tmp_path):
-    assert find_counties(folder) == {"": folder}
+    assert find_counties(folder) == {"county": folder}
     nation = tmp_path / "nation"
     for name in ("badong", "anlu"):
         tables.write(nation / name)

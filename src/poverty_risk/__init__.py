@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from poverty_risk.baselines import LogisticBaseline as LogisticBaseline
     from poverty_risk.baselines import OfficeRules as OfficeRules
     from poverty_risk.baselines import VulnerabilityBaseline as VulnerabilityBaseline
+    from poverty_risk.batch import predict_folder as predict_folder
     from poverty_risk.cohort import build_prediction_points as build_prediction_points
     from poverty_risk.comparison import build_comparison as build_comparison
     from poverty_risk.consistency import check_consistency as check_consistency
@@ -120,6 +121,7 @@ _HOMES = {
     "plot_precision_at_budget": "evaluation",
     "plot_reliability": "evaluation",
     "predict_from_features": "predict",
+    "predict_folder": "batch",
     "predict_risk": "predict",
     "read_eph": "datasets",
     "read_history": "tables",

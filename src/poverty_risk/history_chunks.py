@@ -91,7 +91,7 @@ def find_counties(folder: str | Path) -> dict[str, Path]:
     Returns
     -------
     dict
-        Folders by county, sorted; the key is empty where the folder itself holds tables.
+        Folders by county, sorted; a folder that holds tables itself is a county of its name.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def find_counties(folder: str | Path) -> dict[str, Path]:
         faults.append(Fault(f"'{folder.name}'", "no table", "tables of a county", remedy))
     if faults:
         raise HistoryError(faults)
-    return inner or {"": folder}
+    return inner or {folder.resolve().name: folder}
 
 
 class HistoryFolder:
@@ -181,6 +181,11 @@ class HistoryFolder:
     def digest(self) -> str:
         """Hash of what the history says: another one, another history."""
         return self._digest
+
+    @property
+    def line(self) -> Mapping[int, float] | None:
+        """Poverty line by year in yuan per person and year."""
+        return self._line
 
     @property
     def observed_to(self) -> pd.Timestamp:

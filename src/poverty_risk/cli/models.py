@@ -124,6 +124,12 @@ def evaluate(config_path: Path, folder: Path | None, output: Path | None, model:
 @MODEL
 @click.option("--as-of", "as_of", help="As-of date; by default the day after the history.")
 @LOCALE
+@click.option(
+    "--range",
+    "households",
+    type=click.IntRange(1),
+    help="Households in memory at a time; fewer need less of it, and more time.",
+)
 @REASON
 def predict(
     config_path: Path,
@@ -132,24 +138,32 @@ def predict(
     model: str,
     as_of: str | None,
     locale: str | None,
+    households: int | None,
     reason: str,
 ) -> None:
-    """Score every household of a history; write the ranking by risk."""
+    """Score every household of a history, or of a folder of counties; write the ranking by risk.
+
+    Stopped and run again, it goes on where it was.
+    """
     from poverty_risk import workflows  # noqa: PLC0415
 
     config = load(
         config_path, folder, output, **{"scoring.as_of_date": as_of, "scoring.locale": locale}
     )
-    tables, _ = workflows.read_tables(config)
-    scored = workflows.score_latest(config, tables, model)
-    workflows.record_export(
-        config,
-        "predict",
-        reason=reason,
-        output=scored["priority"],
-        households=len(scored["answer"]),
-    )
-    show_scored(scored)
+    if config.history.source == "folder":
+        rounds = workflows.score_folder(config, model, households)
+    else:
+        tables, _ = workflows.read_tables(config)
+        rounds = iter([(config, workflows.score_latest(config, tables, model))])
+    for own, scored in rounds:
+        workflows.record_export(
+            own,
+            "predict",
+            reason=reason,
+            output=scored["priority"],
+            households=len(scored["answer"]),
+        )
+        show_scored(scored)
 
 
 @click.command()

@@ -18,7 +18,12 @@ from poverty_risk.workflows.reports import (
     write_reports,
 )
 from poverty_risk.workflows.rounds import RoundFiles, make_round
-from poverty_risk.workflows.scoring import explain_households, latest_date, score_latest
+from poverty_risk.workflows.scoring import (
+    explain_households,
+    latest_date,
+    score_folder,
+    score_latest,
+)
 from poverty_risk.workflows.training import (
     TaskResult,
     TrainingData,
@@ -74,6 +79,7 @@ __all__ = [
     "record_export",
     "roll_back",
     "rotate_key",
+    "score_folder",
     "score_latest",
     "tell_round",
     "train_task",

@@ -21,7 +21,13 @@ from poverty_risk.schema import Schema, load_schema
 from poverty_risk.store_retention import forget_store_before, forget_store_household
 from poverty_risk.whole_files import write_private_table
 from poverty_risk.windows import parse_as_of_dates
-from poverty_risk.workflows.office import FAULTS, KEY_FILE, OFFICE_ONLY, read_office_table
+from poverty_risk.workflows.office import (
+    FAULTS,
+    KEY_FILE,
+    OFFICE_ONLY,
+    drop_predictions,
+    read_office_table,
+)
 from poverty_risk.workflows.privacy import record_export
 
 __all__ = ["Forgetting", "forget_everything_before", "forget_households"]
@@ -203,6 +209,7 @@ def _forget_in_office(
     config: Config, households: set[str], before: pd.Timestamp | None = None
 ) -> dict[str, int]:
     office, removed = config.output / OFFICE_ONLY, {}
+    drop_predictions(config)
     for path in sorted([*office.glob("*.csv"), *office.glob("*.parquet")]):
         if path.name in FAULTS:
             # Whose rows they quote nobody can tell; the next run tells them again.

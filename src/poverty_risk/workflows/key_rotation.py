@@ -23,6 +23,7 @@ from poverty_risk.workflows.office import (
     LOOKUP,
     OFFICE_ONLY,
     VISIT_LISTS,
+    drop_predictions,
     read_office_table,
 )
 from poverty_risk.workflows.privacy import record_export
@@ -107,6 +108,7 @@ def rotate_key(
     replaced, dropped = {}, 0
     if history is not None:
         replaced["history"] = rotate_history(history, known)
+        drop_predictions(config)  # they name households by the ids before
     if store is not None:
         replaced["store"], dropped = rotate_store(store, old, new, known)
     households = _rotate_office(office, known, new)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from poverty_risk.config import Config
+from poverty_risk.file_lock import hold_lock
 from poverty_risk.privacy import hash_id
 from poverty_risk.visits import VisitList
 from poverty_risk.whole_files import write_private_table
@@ -18,7 +20,9 @@ __all__ = [
     "KEY_FILE",
     "LOOKUP",
     "OFFICE_ONLY",
+    "PREDICTIONS",
     "VISIT_LISTS",
+    "drop_predictions",
     "find_household_ids",
     "keep_visit_list",
     "read_looks",
@@ -41,6 +45,19 @@ VISIT_LISTS = "visit_lists.parquet"
 
 FAULTS = ("rejected.csv", "import_faults.csv")
 """Faults of the latest check and of the latest import, which quote what stands in rows."""
+
+PREDICTIONS = "predictions"
+"""Folder of the latest predictions with the ids of households, as `predict_folder` makes it."""
+
+
+def drop_predictions(config: Config) -> bool:
+    """Delete the latest predictions, which name households; the next run makes them again."""
+    folder = config.output / OFFICE_ONLY / PREDICTIONS
+    found = folder.is_dir()
+    if found:
+        with hold_lock(folder, f"predictions '{folder.name}'"):
+            shutil.rmtree(folder)
+    return found
 
 
 def read_office_table(path: Path) -> pd.DataFrame:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from poverty_risk.batch import Batch
 from poverty_risk.cohort import find_groups
 from poverty_risk.config import Config
+from poverty_risk.history_chunks import HOUSEHOLDS_PER_CHUNK, find_counties
 from poverty_risk.model import PredictionTask, RiskModel
 from poverty_risk.predict import load_model, predict_risk, task_of
+from poverty_risk.prediction_folder import read_predictions
 from poverty_risk.privacy import mask_id, read_or_make_key
 from poverty_risk.report.documents import write_document
 from poverty_risk.report.round import name_outcome
@@ -20,8 +23,9 @@ from poverty_risk.report.summary import (
     render_explained,
     render_priority_csv,
 )
+from poverty_risk.schema import load_schema
 from poverty_risk.tables import HistoryTables
-from poverty_risk.workflows.office import KEY_FILE, OFFICE_ONLY, write_lookup
+from poverty_risk.workflows.office import KEY_FILE, OFFICE_ONLY, PREDICTIONS, write_lookup
 
 
 def latest_date(config: Config, tables: HistoryTables) -> pd.Timestamp:
@@ -46,17 +50,69 @@ def score_latest(
     locale, as_of = config.scoring.locale, latest_date(config, tables)
     loaded = load_model(model)
     answer = predict_risk(tables, as_of_date=as_of, model=loaded, locale=locale)
-    folder = config.output / "visits"
-    folder.mkdir(parents=True, exist_ok=True)
     index = pd.MultiIndex.from_product(
         [answer.index, [as_of]], names=["household_id", "as_of_date"]
     )
     groups = find_groups(tables, index).droplevel("as_of_date")
+    return {"answer": answer, **_write_ranking(config, answer, groups, task_of(loaded))}
+
+
+def score_folder(
+    config: Config, model: str | Path, households: int | None = None
+) -> Iterator[tuple[Config, dict[str, Any]]]:
+    """Score a history on disk by ranges of households, or county by county those of a nation.
+
+    Stopped at any moment and run again, it goes on behind the last finished range (see
+    `predict_folder`).
+
+    Parameters
+    ----------
+    config
+        The run; its history folder holds a county's tables, or one folder per county.
+    model
+        A model folder, or an MLflow URI.
+    households
+        Households of a range; as many as `predict_folder` takes by default.
+
+    Yields
+    ------
+    tuple
+        The config of a county (in a nation each has an output folder of its own, named like it, with
+        its own key), and what `score_latest` returns, with the file ``predictions`` for the office.
+    """
+    history, scoring = config.history, config.scoring
+    folder = history.folder or Path()
+    batch = Batch.load(model, locale=scoring.locale, households=households or HOUSEHOLDS_PER_CHUNK)
+    counties = find_counties(folder)
+    several = list(counties.values()) != [folder]
+    for name, place in counties.items():
+        own = config
+        if several:
+            own = config.model_copy(update={"output": config.output / name})
+        path = batch.predict(
+            place,
+            own.output / OFFICE_ONLY / PREDICTIONS,
+            as_of_date=None if scoring.as_of_date is None else str(scoring.as_of_date),
+            schema=load_schema(history.schema_name, history.extra_schema),
+            line=config.line,
+            observed_to=None if history.observed_to is None else str(history.observed_to),
+        )
+        answer = read_predictions(path)
+        paths = _write_ranking(own, answer, answer, task_of(batch.model))
+        yield own, {"answer": answer, "predictions": path, **paths}
+
+
+def _write_ranking(
+    config: Config, answer: pd.DataFrame, groups: pd.DataFrame, task: PredictionTask
+) -> dict[str, Path]:
+    """The ranking and the explained households; whose the pseudonyms are stays in the office."""
+    folder = config.output / "visits"
+    folder.mkdir(parents=True, exist_ok=True)
     key = read_or_make_key(config.output / OFFICE_ONLY / KEY_FILE)
-    table = build_priority_table(answer, groups, key, locale=locale)
-    paths = write_visits(folder, config, answer, table, task_of(loaded))
+    table = build_priority_table(answer, groups, key, locale=config.scoring.locale)
+    paths = write_visits(folder, config, answer, table, task)
     write_lookup(config, answer.index, key)
-    return {"answer": answer, **paths}
+    return paths
 
 
 def write_visits(

@@ -5,18 +5,22 @@ import pandas as pd
 import pytest
 
 from poverty_risk import (
+    build_features,
     build_prediction_points,
     build_visit_list,
     check_coverage,
     collect_looks,
     evaluate_seen,
+    label_returns,
     make_household_history,
     select_seen,
 )
 from poverty_risk.config import load_config
 from poverty_risk.evaluation import compute_budget_table, compute_metrics
 from poverty_risk.exceptions import DeclarationError, FeatureError
+from poverty_risk.workflows import evaluate_rounds
 from poverty_risk.workflows.office import keep_visit_list, read_looks, read_visit_lists
+from small_county import train_small_county
 
 
 def draw_county(seed, households=4000, capacity=600, random_share=0.5):
@@ -257,3 +261,35 @@ def test_rounds_remember_who_could_have_been_visited(tmp_path):
     first = kept[pd.Timestamp(dates[0])]
     assert set(first.index) == set(lists[0].visits.index)
     assert first["why"].equals(lists[0].visits["why"].loc[first.index])
+
+
+def test_rounds_evaluate_a_model(tmp_path):
+    small = train_small_county(200)
+    small.model.save(tmp_path / "model")
+    config = load_config("configs/quick.yaml", {"output": str(tmp_path)})
+    with pytest.raises(FeatureError, match="visit rounds: found none with outcomes of 12mo"):
+        evaluate_rounds(config, small.tables, tmp_path / "model")
+    lists = []
+    for date in ("2022-07-01", "2023-07-01"):
+        points = build_prediction_points(small.tables, date)
+        risk = small.model.risk(build_features(small.tables, points, small.model.catalog))
+        households = points.assign(risk=risk).droplevel("as_of_date")
+        lists.append(
+            build_visit_list(households, capacity=80, as_of_date=date, random_share=0.5, first=())
+        )
+        keep_visit_list(config, lists[-1])
+    found = evaluate_rounds(config, small.tables, tmp_path / "model")
+    # Outcomes of the later round are not known yet.
+    assert found.sample["visited"] == 80
+    expected = evaluate_seen(
+        label_returns(small.tables, collect_looks(lists[:1]), "12mo", "any"),
+        collect_looks(lists[:1]),
+        {
+            "model": small.model.risk(
+                build_features(small.tables, collect_looks(lists[:1]), small.model.catalog)
+            )
+        },
+        budgets=config.evaluation.budgets,
+        replicates=1,
+    )
+    pd.testing.assert_series_equal(found.metrics["estimate"], expected.metrics["estimate"])

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from poverty_risk.baselines import OfficeRules as OfficeRules
     from poverty_risk.baselines import VulnerabilityBaseline as VulnerabilityBaseline
     from poverty_risk.batch import predict_folder as predict_folder
+    from poverty_risk.candidates import Candidate as Candidate
     from poverty_risk.cohort import build_prediction_points as build_prediction_points
     from poverty_risk.comparison import build_comparison as build_comparison
     from poverty_risk.consistency import check_consistency as check_consistency
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from poverty_risk.leakage import check_leakage as check_leakage
     from poverty_risk.model import PredictionTask as PredictionTask
     from poverty_risk.model import RiskModel as RiskModel
+    from poverty_risk.panel import build_panel as build_panel
     from poverty_risk.person_periods import label_times as label_times
     from poverty_risk.predict import load_model as load_model
     from poverty_risk.predict import predict_from_features as predict_from_features
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
     from poverty_risk.selective import check_coverage as check_coverage
     from poverty_risk.selective import evaluate_seen as evaluate_seen
     from poverty_risk.selective import select_seen as select_seen
+    from poverty_risk.selection import compare_candidates as compare_candidates
+    from poverty_risk.selection import evaluate_over_time as evaluate_over_time
     from poverty_risk.similar import SimilarIndex as SimilarIndex
     from poverty_risk.similar import build_similar_index as build_similar_index
     from poverty_risk.similar import find_similar as find_similar
@@ -63,12 +67,14 @@ if TYPE_CHECKING:
     from poverty_risk.tables import read_history as read_history
     from poverty_risk.tracking import log_training as log_training
     from poverty_risk.tracking import record_training as record_training
+    from poverty_risk.tuning import tune_model as tune_model
     from poverty_risk.visits import VisitList as VisitList
     from poverty_risk.visits import build_visit_list as build_visit_list
     from poverty_risk.visits import collect_looks as collect_looks
     from poverty_risk.visits import evaluate_visit_list as evaluate_visit_list
 
 _HOMES = {
+    "Candidate": "candidates",
     "Catalog": "features",
     "FeatureSpec": "features",
     "HazardModel": "hazard",
@@ -90,6 +96,7 @@ _HOMES = {
     "build_comparison": "comparison",
     "build_features": "features",
     "build_history": "sources",
+    "build_panel": "panel",
     "build_prediction_points": "cohort",
     "build_reasons": "reasons",
     "build_similar_index": "similar",
@@ -98,7 +105,9 @@ _HOMES = {
     "check_coverage": "selective",
     "check_leakage": "leakage",
     "collect_looks": "visits",
+    "compare_candidates": "selection",
     "evaluate_groups": "fairness",
+    "evaluate_over_time": "selection",
     "evaluate_risk": "evaluation",
     "evaluate_seen": "selective",
     "evaluate_visit_list": "visits",
@@ -126,6 +135,7 @@ _HOMES = {
     "read_eph": "datasets",
     "read_history": "tables",
     "record_training": "tracking",
+    "tune_model": "tuning",
     "select_seen": "selective",
 }
 

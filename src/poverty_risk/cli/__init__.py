@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from poverty_risk.cli import models, officers, privacy, records
+from poverty_risk.cli import models, officers, privacy, records, tuning
 from poverty_risk.exceptions import PovertyRiskError
 
 __all__ = ["cli", "main"]
@@ -38,6 +38,8 @@ for _command in (
     records.check,
     models.train,
     models.evaluate,
+    tuning.tune,
+    tuning.compare,
     models.predict,
     models.explain,
     models.leakage,

@@ -106,12 +106,22 @@ def train(
 @FOLDER
 @OUTPUT
 @MODEL
-def evaluate(config_path: Path, folder: Path | None, output: Path | None, model: str) -> None:
+@click.option(
+    "--rounds", is_flag=True, help="On what the visits of earlier rounds found, weighted, instead."
+)
+def evaluate(
+    config_path: Path, folder: Path | None, output: Path | None, model: str, *, rounds: bool
+) -> None:
     """Evaluate a model that is already trained on the test period of a config."""
     from poverty_risk import workflows  # noqa: PLC0415
 
     config = load(config_path, folder, output)
     tables, _ = workflows.read_tables(config)
+    if rounds:
+        seen = workflows.evaluate_rounds(config, tables, model)
+        show("all who could be visited, told by visits", seen.metrics)
+        show("what these visits are worth", seen.sample.to_frame())
+        return
     evaluation = workflows.evaluate_model(config, tables, model)
     show("on the test period", evaluation.metrics)
     show("at visit budgets", evaluation.budgets)

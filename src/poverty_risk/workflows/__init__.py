@@ -17,7 +17,7 @@ from poverty_risk.workflows.reports import (
     write_report_from_disk,
     write_reports,
 )
-from poverty_risk.workflows.rounds import RoundFiles, make_round
+from poverty_risk.workflows.rounds import RoundFiles, evaluate_rounds, make_round
 from poverty_risk.workflows.scoring import (
     explain_households,
     latest_date,
@@ -61,6 +61,7 @@ __all__ = [
     "choose_tasks",
     "drop_old_keys",
     "evaluate_model",
+    "evaluate_rounds",
     "explain_households",
     "find_people",
     "forget_everything_before",

@@ -1,4 +1,4 @@
-"""A visit round in one go: choose, put into words, write, and write down that it left the office."""
+"""Visit rounds: choose, put into words, write, write down that it left; what rounds say of a model."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from poverty_risk.cohort import find_groups
 from poverty_risk.config import Config
+from poverty_risk.exceptions import Fault, FeatureError
+from poverty_risk.features import build_features
+from poverty_risk.labels import label_returns
 from poverty_risk.model import RiskModel
+from poverty_risk.predict import load_model, task_of
+from poverty_risk.selective import SeenEvaluation, evaluate_seen
 from poverty_risk.tables import HistoryTables
 from poverty_risk.visits import VisitList
+from poverty_risk.workflows.office import read_looks
 from poverty_risk.workflows.privacy import record_export
 from poverty_risk.workflows.visits import plan_round, tell_round, write_round
 
-__all__ = ["RoundFiles", "make_round"]
+__all__ = ["RoundFiles", "evaluate_rounds", "make_round"]
 
 
 @dataclass(frozen=True)
@@ -69,3 +76,50 @@ def make_round(
     for name in ("workbook", "page"):
         record_export(config, "visits", reason=reason, output=paths[name], households=told)
     return RoundFiles(planned.round.visit_list, told, paths)
+
+
+def evaluate_rounds(config: Config, tables: HistoryTables, model: str | Path) -> SeenEvaluation:
+    """Evaluate a model on outcomes that the visits of earlier rounds saw, weighted by their chances.
+
+    Parameters
+    ----------
+    config
+        The run; its output folder remembers the rounds.
+    tables
+        The history.
+    model
+        Folder or URI.
+
+    Returns
+    -------
+    SeenEvaluation
+        Of all households that could be visited on the dates of those rounds whose outcomes are known
+        by now, see `evaluate_seen`.
+
+    Raises
+    ------
+    FeatureError
+        No such round.
+    """
+    loaded, looks = load_model(model), read_looks(config)
+    task = task_of(loaded)
+    if len(looks):
+        labels = label_returns(tables, looks, task.horizon, task.label)
+        # A round whose horizon is not over yet has no label at all.
+        known = labels.notna().groupby(level="as_of_date").transform("any")
+        looks = looks[known]
+    if not len(looks):
+        found = f"none with outcomes of {task.horizon} known by now"
+        raise FeatureError(
+            Fault("visit rounds", found, "one or more", "Wait for outcomes, or use `evaluate`.")
+        )
+    groups = find_groups(tables, looks.index)
+    return evaluate_seen(
+        labels.loc[looks.index],
+        looks,
+        {"model": loaded.risk(build_features(tables, looks, loaded.catalog))},
+        groups.get(str(config.evaluation.cluster)),
+        budgets=config.evaluation.budgets,
+        replicates=max(config.evaluation.replicates, 1),
+        seed=config.seed,
+    )

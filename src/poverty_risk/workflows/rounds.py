@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from poverty_risk.cohort import find_groups
 from poverty_risk.config import Config
 from poverty_risk.exceptions import Fault, FeatureError
@@ -113,7 +115,7 @@ def evaluate_rounds(config: Config, tables: HistoryTables, model: str | Path) ->
         raise FeatureError(
             Fault("visit rounds", found, "one or more", "Wait for outcomes, or use `evaluate`.")
         )
-    groups = find_groups(tables, looks.index)
+    groups = find_groups(tables, pd.MultiIndex.from_frame(looks.index.to_frame(index=False)))
     return evaluate_seen(
         labels.loc[looks.index],
         looks,

@@ -8,12 +8,14 @@ import pytest
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 
+from poverty_risk.calibration import SigmoidCalibrator
 from poverty_risk.data_gaps import find_data_gaps
 from poverty_risk.exceptions import FeatureError, ModelFolderError
 from poverty_risk.explain import explain_risk
 from poverty_risk.features import Catalog, FeatureSpec
 from poverty_risk.model import PredictionTask, RiskModel
 from poverty_risk.reasons import build_reasons, describe_risk
+from poverty_risk.reliability import compute_calibration_slope
 from poverty_risk.schema import load_schema
 from poverty_risk.splits import TemporalSplit
 
@@ -295,3 +297,36 @@ def test_risk_in_words_of_households():
     assert describe_risk(0.0042, "12mo", "zh").startswith(
         "每1000户这样的农户中，约有4户会在12个月内"
     )
+
+
+def test_a_model_boosted_again_is_calibrated_by_villages_it_did_not_see(fitted):
+    first, features, labels = fitted
+    model = clone(first).set_params(refit=True).fit(features, labels)
+    assert model.training_["trees"] == first.training_["trees"]
+    assert model.training_["boosted"]["points"] == len(labels)
+    assert model.training_["calibrated"]["points"] == len(labels)
+    # Trees know what they learned from: on their own rows the margins are too far apart.
+    own = SigmoidCalibrator.fit(model.margin(features), labels)
+    assert model.calibrator_.slope < own.slope
+    fresh, outcomes = make_points(8000, ["2023-01-01"], seed=9)
+    slope = compute_calibration_slope(outcomes, model.risk(fresh)).slope
+    assert slope == pytest.approx(1.0, abs=0.1)
+
+
+def test_folds_leave_villages_whole(fitted, monkeypatch):
+    first, features, labels = fitted
+    villages = pd.Series(
+        [f"v{int(name[1:]) % 7}" for name in features.index.get_level_values("household_id")],
+        index=features.index,
+    )
+    seen = []
+
+    def note(rows, folds, *rest):
+        seen.append(pd.Series(folds).groupby(villages.to_numpy()).nunique())
+        return np.linspace(-3, 0, len(folds))
+
+    monkeypatch.setattr("poverty_risk.model.cross_fit", note)
+    monkeypatch.setattr("poverty_risk.model.fit_calibrator", lambda *_: SigmoidCalibrator(1.0, 0.0))
+    clone(first).set_params(refit=True).fit(features, labels, groups=villages)
+    assert seen[0].eq(1).all()
+    assert len(seen[0]) == 7

@@ -7,7 +7,7 @@ import pandas as pd
 
 from poverty_risk.exceptions import Fault, FeatureError
 
-__all__ = ["align_values", "group_codes"]
+__all__ = ["align_values", "check_both_outcomes", "group_codes"]
 
 
 def align_values(values: pd.Series | np.ndarray, index: pd.Index, place: str) -> pd.Series:
@@ -40,3 +40,17 @@ def group_codes(groups: pd.Series | None, index: pd.Index) -> np.ndarray:
         return np.asarray(pd.factorize(index.get_level_values(level))[0])
     codes = pd.Series(pd.factorize(groups, use_na_sentinel=False)[0], index=groups.index)
     return align_values(codes, index, "groups").to_numpy().astype(int)
+
+
+def check_both_outcomes(labels: pd.Series) -> None:
+    """Refuse labels of one class, or others than 0 and 1."""
+    classes = np.unique(labels.to_numpy())
+    if not np.array_equal(classes, [0.0, 1.0]):
+        raise FeatureError(
+            Fault(
+                "labels",
+                f"values {classes[:5].tolist()}",
+                "both 0 and 1 (missing = censored)",
+                "Widen the cohort or the dates.",
+            )
+        )

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import lightgbm
 import numpy as np
 
-from poverty_risk.exceptions import Fault, FeatureError
+from poverty_risk.exceptions import DeclarationError, Fault, FeatureError
 
-__all__ = ["Forest", "Rows", "boost", "boost_folds", "draw_folds", "draw_half", "set_parameters"]
+__all__ = [
+    "Forest",
+    "Rows",
+    "boost",
+    "boost_folds",
+    "boost_halves",
+    "cross_fit",
+    "draw_folds",
+    "draw_half",
+    "set_parameters",
+]
 
 MAX_BIN = 255
+FOLDS = 5_011
+"""Names the stream of random numbers that folds are drawn from."""
 
 FEWEST_SHARED = 64
 """Fewer rows are done by one thread before others have started."""
@@ -155,17 +167,49 @@ def draw_half(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(drawn[groups])
 
 
-def draw_folds(groups: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Fold of each row (0 to `count` - 1), shape (n,): groups stay whole, folds get equally many."""
+def boost_halves(
+    rows: Rows,
+    mask: np.ndarray,
+    groups: np.ndarray,
+    parameters: Sequence[Mapping[str, Any]],
+    trees: int,
+    seed: int,
+) -> list[lightgbm.Booster]:
+    """A booster for each entry of `parameters`, on masked rows of a random half of the groups."""
+    boosters = []
+    for number, settings in enumerate(parameters):
+        half = draw_half(groups, np.random.default_rng([seed, number]))
+        # Half of the rows want half of the leaf size, or they would know less than they could.
+        fewer = {"min_data_in_leaf": max(settings["min_data_in_leaf"] // 2, 1)}
+        boosters.append(boost(rows, mask & half, dict(settings) | fewer, trees))
+    return boosters
+
+
+def draw_folds(groups: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Fold of each row (0 to `count` - 1), shape (n,): groups stay whole, folds get equally many.
+
+    Raises
+    ------
+    DeclarationError
+        Fewer than two folds.
+    FeatureError
+        One group only.
+    """
     size = int(groups.max()) + 1
+    if count < 2:
+        raise DeclarationError(Fault("n_folds", f"{count}", "2 or more", "Ask for more."))
+    if size < 2:
+        fault = Fault("folds", "rows of one group", "two groups or more", "Name smaller groups.")
+        raise FeatureError(fault)
+    # A stream of its own: the trees and the halves of the refits are drawn from the seed, too.
+    rng = np.random.default_rng([seed, FOLDS])
     return np.asarray((rng.permutation(size) % min(count, size))[groups])
 
 
 def boost_folds(
     rows: Rows,
-    mask: np.ndarray,
     folds: np.ndarray,
-    parameters: Callable[[int], Mapping[str, Any]],
+    parameters: Mapping[str, Any],
     trees: int,
     patience: int | None = None,
 ) -> Iterator[tuple[np.ndarray, lightgbm.Booster]]:
@@ -174,13 +218,11 @@ def boost_folds(
     Parameters
     ----------
     rows
-        All rows.
-    mask
-        Which of them are boosted on.
+        All rows, all of them boosted on in turn.
     folds
         Fold of each row, from `draw_folds`.
     parameters
-        LightGBM's parameters by the number of the fold.
+        Of LightGBM.
     trees
         Most trees of each fold.
     patience
@@ -189,14 +231,47 @@ def boost_folds(
     Yields
     ------
     left_out : ndarray
-        Mask of all rows of the fold, those outside `mask` too.
+        Mask of the rows of the fold.
     booster : Booster
-        Boosted on the masked rows of the other folds.
+        Boosted on those of the other folds.
     """
     for fold in range(int(folds.max()) + 1):
         left_out = folds == fold
-        own = left_out & mask
-        yield left_out, boost(rows, mask & ~left_out, parameters(fold), trees, own, patience)
+        yield left_out, boost(rows, ~left_out, parameters, trees, left_out, patience)
+
+
+def cross_fit(
+    rows: Rows,
+    folds: np.ndarray,
+    parameters: Sequence[Mapping[str, Any]],
+    trees: Sequence[int],
+    n_jobs: int,
+) -> np.ndarray:
+    """Margins of all rows, shape (n,), each from trees of the other folds.
+
+    Parameters
+    ----------
+    rows
+        All rows.
+    folds
+        Fold of each row, from `draw_folds`.
+    parameters, trees
+        Of LightGBM, and the number of trees, of each booster whose margins are averaged.
+    n_jobs
+        Threads of LightGBM.
+
+    Returns
+    -------
+    ndarray
+        Log-odds of each row.
+    """
+    parts = []
+    for settings, count in zip(parameters, trees, strict=True):
+        margins = np.empty(len(rows.target))
+        for left_out, booster in boost_folds(rows, folds, settings, count):
+            margins[left_out] = Forest([booster], n_jobs).margins(rows.matrix[left_out])
+        parts.append(margins)
+    return _average(parts)
 
 
 class Forest:

@@ -145,6 +145,7 @@ class ModelSettings(Declared):
     embargo: bool = True
     early_stopping_rounds: int | None = Field(default=50, ge=1)
     refit: bool = False
+    n_folds: int = Field(default=5, ge=2, le=50)
     n_seeds: int = Field(default=1, ge=1, le=50)
     n_refits: int = Field(default=0, ge=0, le=50)
     tiers: dict[str, Share] = Field(default_factory=lambda: dict(DEFAULT_TIERS), min_length=1)

@@ -12,14 +12,15 @@ from scipy.special import logit
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from poverty_risk import model_state
 from poverty_risk.alignment import group_codes
 from poverty_risk.boosting import Forest, Rows, boost, boost_folds, draw_folds, set_parameters
 from poverty_risk.calibration import IsotonicCalibrator, SigmoidCalibrator, load_calibrator
-from poverty_risk.exceptions import Fault, FeatureError, ModelFolderError, PovertyRiskError
-from poverty_risk.features.spec import Catalog, parse_catalog
+from poverty_risk.exceptions import Fault, FeatureError
+from poverty_risk.features.spec import Catalog
 from poverty_risk.logistic import fit_logistic_intercept
 from poverty_risk.model_columns import ModelColumns
-from poverty_risk.model_folder import read_model_folder, write_model_folder
+from poverty_risk.model_folder import ModelFolder, write_model_folder
 from poverty_risk.person_periods import DEFAULT_HORIZONS, PersonPeriods, parse_horizons
 from poverty_risk.task import PredictionTask
 
@@ -168,11 +169,11 @@ class HazardModel(BaseEstimator):  # type: ignore[misc]
         self.base_ = _base_hazards(periods, horizons)
         matrix = self.columns_.matrix(X)
         rows = self._rows(matrix, periods)
-        folds = draw_folds(group_codes(groups, X.index), self.n_folds, self._rng())
+        folds = draw_folds(group_codes(groups, X.index), self.n_folds, self.seed)
         margins, trees = self._cross_fit(rows, folds[periods.point])
         self.calibrators_ = _calibrate(margins, periods, horizons)
         everything = np.ones(len(rows.target), dtype=bool)
-        booster = boost(rows, everything, self._parameters(0), trees)
+        booster = boost(rows, everything, self._parameters(), trees)
         self.forest_ = Forest([booster], self.n_jobs)
         self.training_ = {
             "trees": trees,
@@ -182,9 +183,6 @@ class HazardModel(BaseEstimator):  # type: ignore[misc]
             "known": {h: int(outcomes[h].notna().sum()) for h in horizons},
         }
         return self
-
-    def _rng(self) -> np.random.Generator:
-        return np.random.default_rng(self.seed)
 
     def _rows(self, matrix: np.ndarray, periods: PersonPeriods) -> Rows:
         return Rows(
@@ -200,23 +198,17 @@ class HazardModel(BaseEstimator):  # type: ignore[misc]
         """Margins of all rows, each from trees of the other folds; their mean number."""
         margins, counts = np.empty(len(rows.target)), []
         for left_out, booster in boost_folds(
-            rows,
-            np.ones(len(rows.target), dtype=bool),
-            folds,
-            lambda fold: self._parameters(fold + 1),
-            self.n_estimators,
-            self.early_stopping_rounds,
+            rows, folds, self._parameters(), self.n_estimators, self.early_stopping_rounds
         ):
             margins[left_out] = Forest([booster], self.n_jobs).margins(rows.matrix[left_out])
             counts.append(booster.num_trees())
         assert rows.start is not None
         return margins + rows.start, max(round(float(np.mean(counts))), 1)
 
-    def _parameters(self, number: int) -> dict[str, Any]:
+    def _parameters(self) -> dict[str, Any]:
         directions = [self._direction(name) for name in self.columns_.names] + [0]
         settings = self.get_params(deep=False)
-        seed = self.seed + 1000 * number
-        return set_parameters(settings, directions if self.monotone else [], seed=seed)
+        return set_parameters(settings, directions if self.monotone else [], seed=self.seed)
 
     def _direction(self, name: str) -> int:
         if self.catalog is None or name in self.columns_.categories:
@@ -279,17 +271,8 @@ class HazardModel(BaseEstimator):  # type: ignore[misc]
             The model id: a hash of all that decides a prediction.
         """
         check_is_fitted(self, "forest_")
-        catalog, task, columns = self.catalog, self.task, self.columns_
-        settings = self.get_params(deep=False) | {"horizons": list(self.horizons)}
-        state = {
+        state = model_state.dump_declared(self) | {
             "kind": KIND,
-            "parameters": {k: v for k, v in settings.items() if k not in ("catalog", "task")},
-            "columns": list(columns.names),
-            "categories": {name: list(codes) for name, codes in columns.categories.items()},
-            "catalog": None
-            if catalog is None
-            else {"schema": catalog.schema_name, "features": catalog.to_list()},
-            "task": None if task is None else task.to_dict(),
             "base": self.base_.tolist(),
             "calibrators": {h: item.to_dict() for h, item in self.calibrators_.items()},
             "training": self.training_,
@@ -317,42 +300,25 @@ class HazardModel(BaseEstimator):  # type: ignore[misc]
         ModelFolderError
             A file is missing, altered, foreign, of a newer format, or of a `RiskModel`.
         """
-        content = read_model_folder(Path(folder))
-        try:
-            model = cls._restore(content.state, list(content.boosters.values()))
-        except (KeyError, TypeError, ValueError, AttributeError, PovertyRiskError) as error:
-            raise ModelFolderError(
-                Fault(
-                    f"model folder '{Path(folder).name}'",
-                    f"a manifest that cannot be used ({type(error).__name__}: {error})"[:300],
-                    "a manifest written by HazardModel.save",
-                    "Copy the folder again from where it was trained.",
-                )
-            ) from None
-        model.model_id_ = content.model_id
+        model: HazardModel = model_state.load_folder(folder, cls._restore, "HazardModel.save")
         return model
 
     @classmethod
-    def _restore(cls, state: Mapping[str, Any], texts: list[str]) -> HazardModel:
+    def _restore(cls, content: ModelFolder) -> HazardModel:
+        state, texts = content.state, list(content.boosters.values())
         if state["kind"] != KIND:
             message = "another kind of model"
             raise ValueError(message)
-        entries, task = state["catalog"], state["task"]
-        model = cls(
-            None if entries is None else parse_catalog(entries, "model folder"),
-            None if task is None else PredictionTask.from_dict(task, "model folder"),
-            **state["parameters"],
-        )
-        categories = {name: tuple(codes) for name, codes in state["categories"].items()}
-        model.columns_ = ModelColumns(tuple(state["columns"]), categories)
-        model.base_ = np.asarray(state["base"], dtype=np.float64)
+        model: HazardModel
+        model, model.columns_ = model_state.restore_declared(cls, state)
         horizons = parse_horizons(model.horizons)
-        model.calibrators_ = {h: load_calibrator(state["calibrators"][h]) for h in horizons}
+        model.base_ = np.asarray(state["base"], dtype=np.float64)
         if model.base_.shape != (len(horizons),) or not np.isfinite(model.base_).all():
             message = "hazards that do not match the horizons"
             raise ValueError(message)
+        model.calibrators_ = {h: load_calibrator(state["calibrators"][h]) for h in horizons}
         model.training_ = dict(state["training"])
-        model.forest_ = Forest.from_texts(texts, [*state["columns"], INTERVAL], int(model.n_jobs))
+        model.forest_ = Forest.from_texts(texts, [*state["columns"], INTERVAL], model.n_jobs)
         return model
 
     calibrators_: dict[str, SigmoidCalibrator | IsotonicCalibrator]

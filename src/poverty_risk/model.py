@@ -13,13 +13,21 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from poverty_risk import model_state
-from poverty_risk.alignment import align_values, group_codes
-from poverty_risk.boosting import Forest, Rows, boost, draw_half, set_parameters
+from poverty_risk.alignment import align_values, check_both_outcomes, group_codes
+from poverty_risk.boosting import (
+    Forest,
+    Rows,
+    boost,
+    boost_halves,
+    cross_fit,
+    draw_folds,
+    set_parameters,
+)
 from poverty_risk.calibration import fit_calibrator
-from poverty_risk.exceptions import Fault, FeatureError, ModelFolderError, PovertyRiskError
+from poverty_risk.exceptions import Fault, FeatureError
 from poverty_risk.features.spec import Catalog
 from poverty_risk.model_columns import ModelColumns
-from poverty_risk.model_folder import read_model_folder, write_model_folder
+from poverty_risk.model_folder import write_model_folder
 from poverty_risk.splits import describe_periods, later_holdout
 from poverty_risk.task import PredictionTask
 from poverty_risk.windows import Horizon
@@ -36,7 +44,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Calibrated risk of an outcome within a horizon, from features of households.
 
     A scikit-learn classifier around LightGBM. Trees are boosted on the earlier as-of dates; their
-    number and the calibration come from later dates, whose labels do not overlap in time.
+    number and, unless they are boosted again, the calibration come from later dates, whose labels do
+    not overlap in time.
 
     Parameters
     ----------
@@ -62,8 +71,10 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     early_stopping_rounds
         Rounds without gain on the later dates before boosting stops; None boosts all trees.
     refit
-        Whether the trees are boosted again, on the later dates too, once their number and the
-        calibration are known; the dates of the embargo stay out.
+        Whether the trees are boosted again, on all dates, once their number is known. They are then
+        calibrated by margins from trees of the same number that saw nothing of the row's village.
+    n_folds
+        Folds of whole villages that calibrate a model that is boosted again.
     n_seeds
         Boosters with different seeds, averaged in log-odds.
     n_refits
@@ -125,6 +136,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         embargo: bool = True,
         early_stopping_rounds: int | None = 50,
         refit: bool = False,
+        n_folds: int = 5,
         n_seeds: int = 1,
         n_refits: int = 0,
         tiers: Mapping[str, float] = DEFAULT_TIERS,
@@ -147,6 +159,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.embargo = embargo
         self.early_stopping_rounds = early_stopping_rounds
         self.refit = refit
+        self.n_folds = n_folds
         self.n_seeds = n_seeds
         self.n_refits = n_refits
         self.tiers = tiers
@@ -175,7 +188,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             True for points of the cohort that will be scored, same index; all by default. Trees learn
             from every point; their number, the calibration and the tiers come from scored ones.
         groups
-            Village of each point, same index: refits take or leave it whole. Households by default.
+            Village of each point, same index: refits and folds take or leave it whole. Households
+            by default.
 
         Returns
         -------
@@ -191,7 +205,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels = align_values(y, X.index, "labels").dropna()
         X = X.loc[labels.index]
         weight = None if sample_weight is None else align_values(sample_weight, X.index, "weights")
-        self._check_labels(labels)
+        check_both_outcomes(labels)
+        self.classes_ = np.array([0, 1])
         names = self.catalog.model_names if self.catalog is not None else X.columns
         self.set_columns(ModelColumns.of(X, [str(name) for name in names]))
         rows = Rows(
@@ -202,81 +217,69 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.columns_.categorical,
         )
         boosted, later = self._split(X.index)
-        mask = None if scored is None else align_values(scored, X.index, "scored").to_numpy() == 1.0
-        self.reference_ = self.columns_.describe(rows.matrix if mask is None else rows.matrix[mask])
-        stopping = later if mask is None else later & mask
-        self._set_forest(rows, boosted, stopping)
-        self._calibrate(rows, stopping if stopping.any() else boosted)
+        mask = np.ones(len(labels), dtype=bool)
+        if scored is not None:
+            mask = align_values(scored, X.index, "scored").to_numpy() == 1.0
+        self.reference_ = self.columns_.describe(rows.matrix[mask])
+        stopping = later & mask
+        self.forest_ = self._boost(rows, boosted, stopping)
+        codes = group_codes(groups, X.index)
+        calibrated = stopping if stopping.any() else boosted
         if self.refit:
-            boosted = boosted | stopping
-            trees = enumerate(self.forest_.trees)
-            again = [boost(rows, boosted, self._parameters(k), count) for k, count in trees]
-            self.forest_ = Forest(again, self.n_jobs)
-        self._set_refits(rows, boosted, group_codes(groups, X.index))
-        periods = (
-            {"boosted": boosted, "later": stopping} if stopping.any() else {"boosted": boosted}
-        )
+            boosted, calibrated = np.ones(len(labels), dtype=bool), mask
+            margins = self._cross_fit(rows, codes)
+            self.forest_ = self._boost_again(rows)
+        else:
+            margins = self.forest_.margins(rows.matrix)
+        self._calibrate(rows, margins, calibrated)
+        self._set_tiers(margins[stopping] if stopping.any() else margins[calibrated])
+        self.refits_ = self._boost_halves(rows, boosted, codes)
+        periods = {"boosted": boosted, "later": stopping, "calibrated": calibrated}
         self.training_ = {"trees": self.forest_.trees} | describe_periods(
-            X.index, rows.target, periods
+            X.index, rows.target, {name: part for name, part in periods.items() if part.any()}
         )
         return self
 
     forest_: Forest
 
-    def _set_forest(self, rows: Rows, boosted: np.ndarray, later: np.ndarray) -> None:
-        self.forest_ = Forest(
-            [
-                boost(
-                    rows,
-                    boosted,
-                    self._parameters(number),
-                    self.n_estimators,
-                    later,
-                    self.early_stopping_rounds,
-                )
-                for number in range(self.n_seeds)
-            ],
-            self.n_jobs,
+    def _boost(self, rows: Rows, boosted: np.ndarray, later: np.ndarray) -> Forest:
+        most, patience = self.n_estimators, self.early_stopping_rounds
+        settings = [self._parameters(number) for number in range(self.n_seeds)]
+        return Forest(
+            [boost(rows, boosted, s, most, later, patience) for s in settings], self.n_jobs
         )
 
-    def _calibrate(self, rows: Rows, mask: np.ndarray) -> None:
-        """Calibrator and tiers from rows that are not boosted on, where there are any."""
-        margins = self.forest_.margins(rows.matrix[mask])
+    def _boost_again(self, rows: Rows) -> Forest:
+        """As many trees as were found, on all rows."""
+        everything, trees = np.ones(len(rows.target), dtype=bool), enumerate(self.forest_.trees)
+        boosters = [boost(rows, everything, self._parameters(k), count) for k, count in trees]
+        return Forest(boosters, self.n_jobs)
+
+    def _cross_fit(self, rows: Rows, groups: np.ndarray) -> np.ndarray:
+        """Margins from trees like those of `_boost_again` that saw nothing of the row's group."""
+        folds = draw_folds(groups, self.n_folds, self.seed)
+        settings = [self._parameters(number) for number in range(self.n_seeds)]
+        return cross_fit(rows, folds, settings, self.forest_.trees, self.n_jobs)
+
+    def _calibrate(self, rows: Rows, margins: np.ndarray, mask: np.ndarray) -> None:
         self.calibrator_ = None
         if self.calibration is not None:
             weight = None if rows.weight is None else rows.weight[mask]
-            self.calibrator_ = fit_calibrator(self.calibration, margins, rows.target[mask], weight)
+            own, labels = margins[mask], rows.target[mask]
+            self.calibrator_ = fit_calibrator(self.calibration, own, labels, weight)
+
+    def _set_tiers(self, margins: np.ndarray) -> None:
         risks = self.calibrate(margins)
         self.tiers_ = {
             tier: float(np.quantile(risks, 1 - share)) for tier, share in self.tiers.items()
         }
 
-    def _set_refits(self, rows: Rows, boosted: np.ndarray, groups: np.ndarray) -> None:
+    def _boost_halves(self, rows: Rows, boosted: np.ndarray, groups: np.ndarray) -> Forest | None:
         """The same trees on random halves of the groups, to see which reasons hold."""
-        self.refits_: Forest | None = None
-        if not self.n_refits:
-            return
-        # Half of the rows want half of the leaf size, or the refits would know less than they could.
-        fewer = {"min_data_in_leaf": max(self.min_child_samples // 2, 1)}
-        boosters = []
-        for number in range(self.n_refits):
-            half = draw_half(groups, np.random.default_rng([self.seed, number]))
-            parameters = self._parameters(self.n_seeds + number) | fewer
-            boosters.append(boost(rows, boosted & half, parameters, self.forest_.trees[0]))
-        self.refits_ = Forest(boosters, self.n_jobs)
-
-    def _check_labels(self, labels: pd.Series) -> None:
-        classes = np.unique(labels.to_numpy())
-        if not np.array_equal(classes, [0.0, 1.0]):
-            raise FeatureError(
-                Fault(
-                    "labels",
-                    f"values {classes[:5].tolist()}",
-                    "both 0 and 1 (missing = censored)",
-                    "Widen the cohort or the dates.",
-                )
-            )
-        self.classes_ = np.array([0, 1])
+        numbers = range(self.n_seeds, self.n_seeds + self.n_refits)
+        settings = [self._parameters(number) for number in numbers]
+        halves = boost_halves(rows, boosted, groups, settings, self.forest_.trees[0], self.seed)
+        return Forest(halves, self.n_jobs) if halves else None
 
     def set_columns(self, columns: ModelColumns) -> None:
         """Take over the columns of the fitted model, under the names that scikit-learn reads too."""
@@ -445,18 +448,9 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ModelFolderError
             A file is missing, altered, foreign or of a newer format.
         """
-        content = read_model_folder(Path(folder))
-        try:
-            model: RiskModel = model_state.restore(cls, content.state, content.boosters)
-        except (KeyError, TypeError, ValueError, AttributeError, PovertyRiskError) as error:
-            raise ModelFolderError(
-                Fault(
-                    f"model folder '{Path(folder).name}'",
-                    f"a manifest that cannot be used ({type(error).__name__}: {error})"[:300],
-                    "a manifest written by RiskModel.save",
-                    "Copy the folder again from where it was trained.",
-                )
-            ) from None
-        model.model_id_ = content.model_id
-        model.extra_ = content.extra
+        model: RiskModel = model_state.load_folder(
+            folder,
+            lambda content: model_state.restore(cls, content.state, content.boosters),
+            "RiskModel.save",
+        )
         return model

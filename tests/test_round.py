@@ -76,7 +76,7 @@ def planned(tmp_path_factory):
     )
     model.save(output / "model")
     model = RiskModel.load(output / "model")
-    build_similar_index(model, features, labels).write(output / "office_only" / "similar.npz")
+    build_similar_index(model, features, labels).write(output / "office_only" / f"similar_{model.model_id_}.npz")
     tables = _with_two_more(tables)
     return config, tables, model, workflows.plan_round(config, tables, model)
 

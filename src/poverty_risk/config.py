@@ -120,6 +120,12 @@ class Period(Declared):
             [first[0], *itertools.takewhile(lambda current: current <= last, later)]
         )
 
+    def moved(self, years: int) -> Period:
+        """The same dates so many years later."""
+        step = pd.DateOffset(years=years)
+        ends = {n: (pd.Timestamp(getattr(self, n)) + step).date() for n in ("first", "last")}
+        return self.model_copy(update=ends)
+
 
 class Periods(Declared):
     """As-of dates that are learned from and tested on."""
@@ -260,6 +266,15 @@ class VisitSettings(Declared):
         return as_of - pd.Timedelta(days=step.length)
 
 
+class Cycle(Declared):
+    """The chain of a month and of a year: see `poverty_risk.workflows.run_month`."""
+
+    sources: tuple[Path, ...] | None = None
+    store: Path = Path("data/interim/store")
+    stop_at: tuple[Annotated[str, Field(pattern=r"^M\d{3}$")], ...] = ("M001", "M006", "M008")
+    move_periods: bool = True
+
+
 class Config(Declared):
     """A whole run.
 
@@ -285,6 +300,14 @@ class Config(Declared):
     tracking: Tracking = Tracking()
     scoring: Scoring = Scoring()
     visits: VisitSettings = VisitSettings()
+    cycle: Cycle = Cycle()
+
+    @model_validator(mode="after")
+    def _has_a_place_for_imports(self) -> Config:
+        if self.cycle.sources and self.history.source != "folder":
+            message = "history.source 'folder', which `cycle.sources` are imported into"
+            raise ValueError(message)
+        return self
 
 
 def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:

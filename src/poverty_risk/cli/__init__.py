@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from poverty_risk.cli import models, officers, privacy, records, tuning
+from poverty_risk.cli import cycle, models, officers, privacy, records, tuning
 from poverty_risk.exceptions import PovertyRiskError
 
 __all__ = ["cli", "main"]
@@ -45,6 +45,7 @@ for _command in (
     models.leakage,
     models.promote,
     models.monitor,
+    cycle.cycle,
     officers.visits,
     officers.card,
     officers.report,

@@ -1,6 +1,7 @@
 """The steps of a run, from a config to files: what the command line and the notebooks call."""
 
 from poverty_risk.workflows.checks import CheckedHistory, check_history
+from poverty_risk.workflows.cycle import CycleResult, move_periods, run_month, run_year
 from poverty_risk.workflows.forgetting import forget_everything_before, forget_households
 from poverty_risk.workflows.imports import ImportedHistory, find_people, import_history
 from poverty_risk.workflows.key_rotation import drop_old_keys, rotate_key
@@ -36,6 +37,7 @@ from poverty_risk.workflows.training import (
     read_tables,
     train_task,
 )
+from poverty_risk.workflows.tuning import ComparedCandidates, TunedModel, compare, tune
 from poverty_risk.workflows.visits import (
     ScoredRound,
     keep_similar,
@@ -47,6 +49,8 @@ from poverty_risk.workflows.visits import (
 
 __all__ = [
     "CheckedHistory",
+    "ComparedCandidates",
+    "CycleResult",
     "ImportedHistory",
     "MonitoredRound",
     "Promotion",
@@ -54,11 +58,13 @@ __all__ = [
     "ScoredRound",
     "TaskResult",
     "TrainingData",
+    "TunedModel",
     "build_training_data",
     "check_audit",
     "check_for_leakage",
     "check_history",
     "choose_tasks",
+    "compare",
     "drop_old_keys",
     "evaluate_model",
     "evaluate_rounds",
@@ -74,16 +80,20 @@ __all__ = [
     "log_result",
     "make_round",
     "monitor",
+    "move_periods",
     "plan_round",
     "promote",
     "read_tables",
     "record_export",
     "roll_back",
     "rotate_key",
+    "run_month",
+    "run_year",
     "score_folder",
     "score_latest",
     "tell_round",
     "train_task",
+    "tune",
     "write_cards",
     "write_impact_assessment",
     "write_letter",

@@ -240,7 +240,7 @@ def train_task(
     )
     folder = config.output / "models" / name
     model.save(folder, {"task": name, "history": tables.fingerprint})
-    _write_evaluation(config.output / "evaluation" / name, evaluation)
+    write_evaluation(config.output / "evaluation" / name, evaluation)
     return TaskResult(name, model, folder, evaluation, data, risks)
 
 
@@ -307,7 +307,8 @@ def _predict_baselines(
     return found
 
 
-def _write_evaluation(folder: Path, evaluation: Evaluation) -> None:
+def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    """Write the tables of an evaluation, one CSV each."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("metrics", "intervals", "differences", "budgets", "reliability"):
         table = getattr(evaluation, name)

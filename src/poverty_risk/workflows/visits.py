@@ -54,7 +54,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-SIMILAR = "similar.npz"
+SIMILAR = "similar_{model_id}.npz"
+"""One per model: a challenger's households do not push out the champion's."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,12 @@ def keep_similar(config: Config, result: TaskResult) -> Path:
     index = build_similar_index(
         result.model, data.train[scored], data.train_labels[scored], seed=config.seed
     )
-    return index.write(config.output / OFFICE_ONLY / SIMILAR)
+    return index.write(_similar_file(config, result.model))
+
+
+def _similar_file(config: Config, model: RiskModel) -> Path:
+    name = SIMILAR.format(model_id=getattr(model, "model_id_", "unsaved"))
+    return config.output / OFFICE_ONLY / name
 
 
 def plan_round(
@@ -123,7 +129,6 @@ def plan_round(
     visit_list = _choose(config, candidates, as_of, key)
     settings = config.visits
     previous = settings.previous_date(as_of)
-    similar = config.output / OFFICE_ONLY / SIMILAR
     return ScoredRound(
         Round(
             tables,
@@ -138,7 +143,7 @@ def plan_round(
             simulated=config.history.source == "simulate",
         ),
         key,
-        _read_similar(similar, loaded, as_of),
+        _read_similar(_similar_file(config, loaded), loaded, as_of),
     )
 
 

@@ -85,7 +85,7 @@ class _Writer:
             lambda: f"(not {b()})",
             lambda: f"(kind in ['a', {self.text()}, 'nowhere'])",
             lambda: f"(n in [1, 2, {a()}])",
-            lambda: f"is_missing({self.pick('x', 'kind', 'yes', 'day')})",
+            lambda: f"is_missing({self.choose(lambda: self.pick('x', 'kind', 'yes', 'day'), b)})",
             lambda: f"active({self.pick('day', 'later')})",
             lambda: f"coalesce(yes, {b()}, False)",
             lambda: f"where({b()}, yes, {b()})",

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poverty_risk.array_expressions import evaluate_expression
+from poverty_risk.array_expressions import compute_expressions, evaluate_expression
 from poverty_risk.column_values import Kind, Values
-from poverty_risk.engine import compute_expressions
+from poverty_risk.engine import query_expressions
 from poverty_risk.exceptions import DeclarationError
 from poverty_risk.expressions import compile_expression
 from poverty_risk.language import (
@@ -178,6 +178,8 @@ MISSING = {
     "unknown or no": None,
     "is_missing(gap)": True,
     "is_missing(x)": False,
+    "is_missing(not unknown)": True,
+    "is_missing(not yes)": False,
     "x / zero": None,
     "x / 0": None,
     "n / (2 - 2)": None,
@@ -426,7 +428,8 @@ def _compile_or_refuse(text):
 # --- over ready tables ---
 
 
-def test_expressions_over_a_table_of_features():
+@pytest.mark.parametrize("compute", [compute_expressions, query_expressions])
+def test_expressions_over_a_table_of_features(compute):
     frame = pd.DataFrame(
         {
             "income": [0.5, 2.0, np.nan],
@@ -435,7 +438,7 @@ def test_expressions_over_a_table_of_features():
         },
         index=["p", "q", "r"],
     )
-    found = compute_expressions(
+    found = compute(
         frame,
         {
             "poor": "income < 1",
@@ -456,7 +459,7 @@ def test_expressions_over_a_table_of_features():
         index=frame.index,
     )
     pd.testing.assert_frame_equal(found, expected)
-    assert compute_expressions(frame, {}).shape == (3, 0)
-    assert compute_expressions(frame.iloc[:0], {"poor": "income < 1"}).shape == (0, 1)
+    assert compute(frame, {}).shape == (3, 0)
+    assert compute(frame.iloc[:0], {"poor": "income < 1"}).shape == (0, 1)
     with pytest.raises(DeclarationError, match="rules: found 'wealth' .*flag, grade, income"):
-        compute_expressions(frame, {"poor": "wealth < 1"}, "rules")
+        compute(frame, {"poor": "wealth < 1"}, "rules")

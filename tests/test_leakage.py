@@ -11,8 +11,7 @@ import pytest
 from poverty_risk import windows
 from poverty_risk.cohort import build_prediction_points
 from poverty_risk.exceptions import FeatureError
-from poverty_risk.features import Catalog, FeatureSpec, build_features
-from poverty_risk.features import build as build_module
+from poverty_risk.features import Catalog, FeatureSpec, build_features, queries
 from poverty_risk.labels import label_returns
 from poverty_risk.leakage import LeakageReport, check_leakage
 from poverty_risk.leakage.statistics import _rank_auc, _rate_per_code
@@ -148,18 +147,18 @@ def test_column_that_holds_the_label_is_a_leak(case: Case) -> None:
 @pytest.fixture
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A build that takes whatever happened, whether or not anybody knew."""
-    build_module._compile_cached.cache_clear()
+    queries._compile_cached.cache_clear()
     monkeypatch.setattr(
         windows, "is_known", lambda known, superseded, as_of: known.notnull() | superseded.isnull()
     )
     yield
     monkeypatch.undo()
-    build_module._compile_cached.cache_clear()
+    queries._compile_cached.cache_clear()
 
 
 @pytest.mark.usefixtures("forgetful")
 def test_build_that_forgets_the_known_date_is_named(case: Case) -> None:
-    leaking = build_features(case.tables, case.points, case.catalog)
+    leaking = build_features(case.tables, case.points, case.catalog, engine="sql")
     report = case.check(leaking)
     expected = {"shock_count_365d", "loss_sum_730d", "loss_per_shock"}
     assert set(report.leaking_features) == expected

@@ -41,9 +41,17 @@ def _points(households, dates=(DATE,)) -> pd.DataFrame:
     )
 
 
+BUILDS = {name: functools.partial(build_features, engine=name) for name in ("arrays", "sql")}
+
+
+@pytest.fixture(params=BUILDS)
+def build(request):
+    return BUILDS[request.param]
+
+
 @functools.cache
-def _expected(name: str) -> pd.DataFrame:
-    return build_features(_history(name), _points(_history(name).households), name)
+def _expected(name: str, build) -> pd.DataFrame:
+    return build(_history(name), _points(_history(name).households), name)
 
 
 def _assert_same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
@@ -51,13 +59,13 @@ def _assert_same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
 
 
-def test_expected_features_are_not_empty():
+def test_expected_features_are_not_empty(build):
     for name in CATALOGS:
-        assert _expected(name).notna().mean().mean() > 0.6
+        assert _expected(name, build).notna().mean().mean() > 0.6
 
 
 @pytest.mark.parametrize("name", CATALOGS)
-def test_records_known_later_change_nothing(name):
+def test_records_known_later_change_nothing(name, build):
     """Every record is repeated with other values, known on the as-of date or later."""
     tables = _history(name)
     later = draw_frames(load_schema(name), seed=99)
@@ -74,43 +82,41 @@ def test_records_known_later_change_nothing(name):
         frames[table] = pd.concat([frame.astype(object), news.astype(object)])
     rebuilt = _rebuilt(name, frames)
     assert sum(len(rebuilt[t]) for t in rebuilt.names) > sum(len(tables[t]) for t in tables.names)
-    _assert_same(build_features(rebuilt, _points(tables.households), name), _expected(name))
+    _assert_same(build(rebuilt, _points(tables.households), name), _expected(name, build))
 
 
 @pytest.mark.parametrize("name", CATALOGS)
-def test_dropping_what_was_known_later_changes_nothing(name):
+def test_dropping_what_was_known_later_changes_nothing(name, build):
     tables = _history(name)
-    found = build_features(tables.known_before(DATE), _points(tables.households), name)
-    _assert_same(found, _expected(name))
+    found = build(tables.known_before(DATE), _points(tables.households), name)
+    _assert_same(found, _expected(name, build))
 
 
 @pytest.mark.parametrize("name", CATALOGS)
-def test_order_of_rows_changes_nothing(name):
+def test_order_of_rows_changes_nothing(name, build):
     tables = _history(name)
     shuffled = {t: f.sample(frac=1.0, random_state=5) for t, f in _frames(tables).items()}
     _assert_same(
-        build_features(_rebuilt(name, shuffled), _points(tables.households), name), _expected(name)
+        build(_rebuilt(name, shuffled), _points(tables.households), name), _expected(name, build)
     )
 
 
 @pytest.mark.parametrize("name", CATALOGS)
-def test_one_household_alone_and_in_slices(name):
+def test_one_household_alone_and_in_slices(name, build):
     tables = _history(name)
     household = tables.households[3]
     alone = tables.select_households([household])
-    expected = _expected(name)
-    _assert_same(
-        build_features(alone, _points([household]), name), expected.loc[[(household, DATE)]]
-    )
+    expected = _expected(name, build)
+    _assert_same(build(alone, _points([household]), name), expected.loc[[(household, DATE)]])
     parts = [
-        build_features(part, _points(part.households), name)
+        build(part, _points(part.households), name)
         for part in (tables.slice_households(0, 5), tables.slice_households(5, 12))
     ]
     _assert_same(pd.concat(parts), expected)
 
 
 @pytest.mark.parametrize("name", CATALOGS)
-def test_other_households_change_nothing(name):
+def test_other_households_change_nothing(name, build):
     tables = _history(name)
     frames = _frames(tables)
     more = draw_frames(load_schema(name), seed=7)
@@ -121,26 +127,26 @@ def test_other_households_change_nothing(name):
                 renamed[column] = "X" + renamed[column].astype(str)
         if load_schema(name).tables[table].entity != "village":
             frames[table] = pd.concat([frames[table].astype(object), renamed.astype(object)])
-    found = build_features(_rebuilt(name, frames), _points(tables.households), name)
-    _assert_same(found, _expected(name))
+    found = build(_rebuilt(name, frames), _points(tables.households), name)
+    _assert_same(found, _expected(name, build))
 
 
 @pytest.mark.parametrize("name", CATALOGS)
-def test_several_dates_at_once_equal_one_by_one(name):
+def test_several_dates_at_once_equal_one_by_one(name, build):
     tables = _history(name)
     dates = pd.to_datetime(AS_OF)
-    together = build_features(tables, _points(tables.households, dates), name)
+    together = build(tables, _points(tables.households, dates), name)
     for date in dates:
-        alone = build_features(tables, _points(tables.households, [date]), name)
+        alone = build(tables, _points(tables.households, [date]), name)
         _assert_same(together.xs(date, level="as_of_date", drop_level=False), alone)
 
 
 @pytest.mark.parametrize("name", CATALOGS)
-def test_order_of_points_and_threads_change_nothing(name):
+def test_order_of_points_and_threads_change_nothing(name, build):
     tables = _history(name)
     points = _points(tables.households).sample(frac=1.0, random_state=1)
-    found = build_features(tables, points, name, threads=1)
-    _assert_same(found, _expected(name).loc[points.index])
+    found = build(tables, points, name, threads=1)
+    _assert_same(found, _expected(name, build).loc[points.index])
 
 
 def _one_record(event: str, known: str) -> HistoryTables:
@@ -160,26 +166,26 @@ def _one_record(event: str, known: str) -> HistoryTables:
         ("2022-05-31", "2022-05-31", False),  # the day before it
     ],
 )
-def test_edges_of_a_window(event, known, counted):
+def test_edges_of_a_window(event, known, counted, build):
     flood = FeatureSpec(
         stem="flood", table="shock", aggregator="count", lookback="30d", theme="shock"
     )
-    features = build_features(_one_record(event, known), _points(["a"]), [flood])
+    features = build(_one_record(event, known), _points(["a"]), [flood])
     assert features["flood_count_30d"].item() == float(counted)
 
 
 @pytest.mark.parametrize(
     ("event", "counted"), [("2022-06-01", False), ("2022-05-31", True), ("2022-05-02", True)]
 )
-def test_edges_of_a_lagged_window(event, counted):
+def test_edges_of_a_lagged_window(event, counted, build):
     flood = FeatureSpec(
         stem="flood", table="shock", aggregator="count", lookback="30d", lag="30d", theme="shock"
     )
-    features = build_features(_one_record(event, event), _points(["a"]), [flood])
+    features = build(_one_record(event, event), _points(["a"]), [flood])
     assert features["flood_count_30d_lag30d"].item() == float(counted)
 
 
-def test_a_correction_counts_from_the_day_after_it_was_known():
+def test_a_correction_counts_from_the_day_after_it_was_known(build):
     frame = pd.DataFrame(
         {
             "household_id": ["a", "a"],
@@ -194,7 +200,7 @@ def test_a_correction_counts_from_the_day_after_it_was_known():
         stem="loss", table="shock", value="loss", aggregator="sum", lookback="ever", theme="shock"
     )
     dates = pd.to_datetime(["2022-06-05", "2022-06-06", "2022-06-30", "2022-07-01"])
-    found = build_features(tables, _points(["a"], dates), [loss])["loss_sum_ever"]
+    found = build(tables, _points(["a"], dates), [loss])["loss_sum_ever"]
     assert found.tolist() == [0.0, 100.0, 100.0, 900.0]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from poverty_risk import windows
 from poverty_risk.column_values import (
@@ -22,9 +23,10 @@ from poverty_risk.column_values import (
     Kind,
     Values,
 )
+from poverty_risk.exceptions import DeclarationError, Fault
 from poverty_risk.language import Context, Meaning, translate
 
-__all__ = ["evaluate_expression"]
+__all__ = ["compute_expressions", "evaluate_expression"]
 
 
 def evaluate_expression(text: str, context: Context) -> Values:
@@ -32,33 +34,96 @@ def evaluate_expression(text: str, context: Context) -> Values:
 
     Parameters
     ----------
-    text
-        The expression.
-    context
-        What its names mean; columns and as-of date are `Values` (of one length, or constants).
+        text
+            The expression.
+        context
+            What its names mean; columns and as-of date are `Values` (of one length, or constants).
 
     Returns
     -------
-    Values
-        One value per row, or one for all where the expression reads no column.
+        Values
+            One value per row, or one for all where the expression reads no column.
 
     Raises
     ------
-    DeclarationError
-        Anything outside the language, an unknown name, operands that do not fit together.
+        DeclarationError
+            Anything outside the language, an unknown name, operands that do not fit together.
 
     Examples
     --------
-    >>> from poverty_risk.array_expressions import evaluate_expression
-    >>> from poverty_risk.column_values import Values
-    >>> from poverty_risk.language import Context
-    >>> columns = {"loss": Values.number([50.0, float("nan"), 900.0])}
-    >>> evaluate_expression("loss > 100", Context(columns)).to_float().tolist()
-    [0.0, nan, 1.0]
+        >>> from poverty_risk.array_expressions import evaluate_expression
+        >>> from poverty_risk.column_values import Values
+        >>> from poverty_risk.exceptions import DeclarationError, Fault
+    from poverty_risk.language import Context
+        >>> columns = {"loss": Values.number([50.0, float("nan"), 900.0])}
+        >>> evaluate_expression("loss > 100", Context(columns)).to_float().tolist()
+        [0.0, nan, 1.0]
     """
     with np.errstate(all="ignore"):
         value: Values = translate(text, context, _MEANING)
     return value
+
+
+def compute_expressions(
+    frame: pd.DataFrame, expressions: Mapping[str, str], place: str = "expression"
+) -> pd.DataFrame:
+    """Compute expressions over the columns of a ready table.
+
+    Parameters
+    ----------
+    frame
+        Columns of numbers (missing = NaN) or categories; any index, kept.
+    expressions
+        Expression by name of the result.
+    place
+        Where they come from, for errors.
+
+    Returns
+    -------
+    DataFrame
+        One float64 column per expression (true = 1, false = 0, missing = NaN), index of `frame`.
+
+    Raises
+    ------
+    DeclarationError
+        An expression is not of the language, or uses a column that is not there.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from poverty_risk.array_expressions import compute_expressions
+    >>> rows = pd.DataFrame({"income_to_line": [0.8, 1.4, None]})
+    >>> compute_expressions(rows, {"poor": "income_to_line < 1"})["poor"].tolist()
+    [1.0, 0.0, nan]
+    """
+    columns = {str(name): read_column(column) for name, column in frame.items()}
+    return pd.DataFrame(compute_numbers(columns, expressions, len(frame), place), index=frame.index)
+
+
+def compute_numbers(
+    columns: Mapping[str, Values], expressions: Mapping[str, str], count: int, place: str
+) -> dict[str, np.ndarray]:
+    """As `compute_expressions`, of `count` values each."""
+    context = Context(columns, place=place)
+    computed = {}
+    for name, text in expressions.items():
+        value = evaluate_expression(text, context)
+        if value.kind not in (Kind.NUMBER, Kind.CONDITION):
+            found = f"{text!r}, a {value.kind.value}"
+            raise DeclarationError(Fault(place, found, "a number", "Correct the expression."))
+        # Adding 0 makes -0 a plain 0.
+        computed[name] = np.broadcast_to(value.to_float() + 0.0, count)
+    return computed
+
+
+def read_column(column: pd.Series[Any]) -> Values:
+    """Column of a ready table: numbers, conditions as 1 and 0, or texts."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return Values.text([str(w) for w in column.cat.categories], column.cat.codes.to_numpy())
+    if pd.api.types.is_numeric_dtype(column):  # a flag column of a user may be boolean
+        return Values.number(column.to_numpy(dtype=np.float64, na_value=np.nan))
+    codes, words = pd.factorize(column.to_numpy(dtype=object))
+    return Values.text([str(word) for word in words], codes)
 
 
 def _want(kind: Kind, value: Values) -> np.ndarray:

@@ -28,10 +28,10 @@ from poverty_risk.tables import HistoryTables
 __all__ = [
     "check_point_index",
     "compile_to_sql",
-    "compute_expressions",
     "keep_latest",
     "known_records",
     "make_points",
+    "query_expressions",
     "records_table",
     "run_in_chunks",
 ]
@@ -258,10 +258,10 @@ def scatter(values: pa.Table, column: str, size: int, fill: Any = np.nan) -> np.
     return result
 
 
-def compute_expressions(
+def query_expressions(
     frame: pd.DataFrame, expressions: Mapping[str, str], place: str = "expression"
 ) -> pd.DataFrame:
-    """Compute expressions over the columns of a ready table.
+    """As `array_expressions.compute_expressions`, by a query: its plain twin.
 
     Parameters
     ----------
@@ -285,9 +285,9 @@ def compute_expressions(
     Examples
     --------
     >>> import pandas as pd
-    >>> from poverty_risk.engine import compute_expressions
+    >>> from poverty_risk.engine import query_expressions
     >>> rows = pd.DataFrame({"income_to_line": [0.8, 1.4, None]})
-    >>> compute_expressions(rows, {"poor": "income_to_line < 1"})["poor"].tolist()
+    >>> query_expressions(rows, {"poor": "income_to_line < 1"})["poor"].tolist()
     [1.0, 0.0, nan]
     """
     if not expressions:

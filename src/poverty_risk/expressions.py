@@ -75,6 +75,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _is_missing(value: Any) -> Any:
+    # Without the cast, NOT x IS NULL is written, which databases read as NOT (x IS NULL).
+    return (value.cast("int8") if _is_condition(value) else value).isnull()
+
+
 def _where(test: Any, yes: Any, no: Any) -> Any:
     if not _is_condition(test):
         message = "the test of 'where' is no condition"
@@ -104,7 +109,7 @@ def _divide(numerator: Any, denominator: Any) -> Any:
 
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "is_missing": lambda _, value: value.isnull(),
+    "is_missing": lambda _, value: _is_missing(value),
     "coalesce": lambda _, *values: ibis.coalesce(*values),
     "where": lambda _, *values: _where(*values),
     "abs": lambda _, value: value.abs(),

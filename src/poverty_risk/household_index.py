@@ -74,11 +74,24 @@ class HouseholdIndex:
             offsets[name] = offset[start : stop + 1] - first
         return sliced, HouseholdIndex(self.households[start:stop], offsets)
 
-    def take(self, records: Mapping[str, pa.Table], at: np.ndarray) -> dict[str, pa.Table]:
-        """Tables of the households at some positions."""
-        taken = dict(records)
+    def take(
+        self, records: Mapping[str, pa.Table], at: np.ndarray
+    ) -> tuple[dict[str, pa.Table], HouseholdIndex]:
+        """Tables and index of the households at some positions, sorted, each once."""
+        taken, offsets = dict(records), {}
         for name, offset in self.offsets.items():
-            ranges = [np.arange(offset[i], offset[i + 1]) for i in at]
-            rows = np.concatenate(ranges) if ranges else np.empty(0, dtype=np.int64)
-            taken[name] = records[name].take(pa.array(rows, type=pa.int64()))
-        return taken
+            first, counts = offset[at], offset[at + 1] - offset[at]
+            ends = np.concatenate([[0], np.cumsum(counts)])
+            rows = np.arange(ends[-1]) + np.repeat(first - ends[:-1], counts)
+            taken[name] = _take_rows(records[name], rows)
+            offsets[name] = ends
+        return taken, HouseholdIndex(self.households[at], offsets)
+
+
+def _take_rows(table: pa.Table, rows: np.ndarray) -> pa.Table:
+    if not len(rows):
+        return table.slice(0, 0)
+    # Arrow joins the chunks of texts before it takes any: only what lies around the rows.
+    first = int(rows[0])
+    near = table.slice(first, int(rows[-1]) - first + 1)
+    return near.take(pa.array(rows - first, type=pa.int64()))

@@ -7,6 +7,7 @@ with `Schema.extended`; no code is needed.
 
 from __future__ import annotations
 
+import functools
 import graphlib
 from collections.abc import Mapping
 from importlib import resources
@@ -126,7 +127,7 @@ class Table(Declared):
             "village": ("village_id",),
         }[self.entity]
 
-    @property
+    @functools.cached_property
     def all_columns(self) -> dict[str, Column]:
         """Ids and dates, then the declared columns."""
         implicit = {name: Column(kind="string", required=True) for name in self.id_columns}

@@ -173,6 +173,10 @@ class HistoryTables:
         """Sorted ids of all households with any record, shape (n_households,); read-only."""
         return self._index.households
 
+    def offsets(self, name: str) -> np.ndarray:
+        """Where each household's records begin in a table, and the end, shape (n_households + 1,)."""
+        return self._index.offsets[name]
+
     def arrow(self, name: str) -> pa.Table:
         """Accepted records of a table as Arrow, with ``superseded_date`` and ``record_order``."""
         if name not in self._records:
@@ -240,7 +244,7 @@ class HistoryTables:
         at = self._index.find(household_ids)
         if len(at) and at[-1] - at[0] + 1 == len(at):
             return self.slice_households(int(at[0]), int(at[-1]) + 1)
-        return self._derive(self._index.take(self._records, at), None)
+        return self._derive(*self._index.take(self._records, at))
 
     def known_before(self, as_of_date: str | pd.Timestamp) -> HistoryTables:
         """What the office knew before a date: the archive as it stood then."""

@@ -27,7 +27,9 @@ METRICS = ("auc", "average_precision", "recall_at_0.05", "calibration_ratio")
 
 
 def fit(catalog: Any, task: Any, features: pd.DataFrame, labels: pd.Series, weight: Any) -> Any:
-    model = pr.RiskModel(catalog, task, n_estimators=200, learning_rate=0.05, min_child_samples=40)
+    model = pr.RiskModel(
+        catalog, task, n_estimators=200, learning_rate=0.05, min_child_samples=40, n_jobs=1
+    )
     return model.fit(features.loc[labels.index], labels, sample_weight=weight)
 
 
@@ -87,13 +89,13 @@ def judge_training(
 ) -> dict[str, Any]:
     """Models of the same visits, learned in different ways."""
     visited = looks.loc[labels.index, "visited"]
-    trimmed, whole = pr.select_seen(labels, looks), pr.select_seen(labels, looks, largest=None)
+    half, whole = (pr.select_seen(labels, looks, power=power) for power in (0.5, 1.0))
     ways = {
         "all outcomes (nobody has them)": (labels.dropna(), None),
         "visits counted once": (labels.where(visited).dropna(), None),
         "unseen as safe": (labels.where(visited | labels.isna(), 0.0).dropna(), None),
+        "weighted, to the power 0.5": (half["label"], half["weight"]),
         "weighted": (whole["label"], whole["weight"]),
-        "weighted, trimmed": (trimmed["label"], trimmed["weight"]),
     }
     return {way: fit(catalog, task, features, *rows) for way, rows in ways.items()}
 

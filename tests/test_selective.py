@@ -116,15 +116,13 @@ def test_labels_without_a_visit_do_not_count():
     assert select_seen(labels, looks).index.isin(looks.index[looks["visited"]]).all()
 
 
-def test_training_weights_are_trimmed_and_have_mean_one():
-    looks = pd.DataFrame({"visited": True, "propensity": [1.0] * 99 + [0.001]})
+def test_training_weights_are_flattened_and_have_mean_one():
+    looks = pd.DataFrame({"visited": True, "propensity": [1.0] * 99 + [0.01]})
     labels = pd.Series(np.tile([0.0, 1.0], 50))
-    whole, trimmed = select_seen(labels, looks, largest=None), select_seen(labels, looks)
-    assert whole["weight"].mean() == pytest.approx(1.0)
-    assert trimmed["weight"].mean() == pytest.approx(1.0)
-    mean = (99 + 1000) / 100
-    assert whole["weight"].iloc[-1] == pytest.approx(1000 / mean)
-    assert trimmed["weight"].iloc[-1] / trimmed["weight"].iloc[0] == pytest.approx(10 * mean)
+    for power, ratio in ((0.0, 1.0), (0.5, 10.0), (1.0, 100.0)):
+        weight = select_seen(labels, looks, power=power)["weight"]
+        assert weight.mean() == pytest.approx(1.0)
+        assert weight.iloc[-1] / weight.iloc[0] == pytest.approx(ratio)
 
 
 def test_failed_visits_are_told():
@@ -180,8 +178,8 @@ def test_settings_that_cannot_be_are_refused():
     labels = pd.Series([1.0, 0.0])
     with pytest.raises(DeclarationError, match="(?s)3 problems.*budget.*replicates.*level"):
         evaluate_seen(labels, looks, {"m": labels}, budgets=[2.0], replicates=0, level=1.0)
-    with pytest.raises(DeclarationError, match="largest: found 0.5"):
-        select_seen(labels, looks, largest=0.5)
+    with pytest.raises(DeclarationError, match="power: found 1.5"):
+        select_seen(labels, looks, power=1.5)
     labels = pd.Series([1.0, 0.0, np.nan])
     looks = pd.DataFrame({"visited": [True, True, False], "propensity": 0.5})
     with pytest.raises(FeatureError, match="1 of 3 points that could be visited without a risk"):

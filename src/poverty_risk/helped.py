@@ -23,7 +23,6 @@ from poverty_risk.engine import (
 from poverty_risk.exceptions import DeclarationError, Fault, FeatureError
 from poverty_risk.features import Catalog
 from poverty_risk.schema import Schema
-from poverty_risk.selective import LARGEST_WEIGHT, trim_weights
 from poverty_risk.tables import HistoryTables
 from poverty_risk.windows import Horizon, Lookback
 
@@ -36,6 +35,7 @@ GUARDS: tuple[Guard, ...] = ("none", "censor", "exclude", "weigh")
 RECENT_DAYS = 365
 """Help without an end on record counts as lasting for so long, where its table has no end at all."""
 
+LARGEST_WEIGHT = 10.0
 SMALLEST_CHANCE = 1e-3
 
 
@@ -212,7 +212,7 @@ def guard_helped(
         weight = 1.0 / _chance(described, ~before, np.ones(len(labels), bool))
         later = 1.0 / _chance(described, ~within, ~before & ~happened)
         weight = np.where(happened, weight, weight * later)
-    rows = {"label": labels[kept], "weight": trim_weights(weight[kept], largest)}
+    rows = {"label": labels[kept], "weight": _trim(weight[kept], largest)}
     return pd.DataFrame(rows, index=labels.index[kept])
 
 
@@ -245,3 +245,10 @@ def _chance(features: pd.DataFrame, spared: np.ndarray, among: np.ndarray) -> np
         return np.ones(len(features))
     fitted = LogisticBaseline().fit(features.loc[target.index], target)
     return np.asarray(np.maximum(fitted.predict_proba(features)[:, 1], SMALLEST_CHANCE))
+
+
+def _trim(weight: np.ndarray, largest: float | None) -> np.ndarray:
+    """Weights, none above `largest` times their mean, scaled to a mean of 1."""
+    if largest is not None:
+        weight = np.minimum(weight, largest * weight.mean())
+    return np.asarray(weight / weight.mean())

@@ -12,10 +12,7 @@ from poverty_risk.bootstrap import DEFAULT_METRICS, compute_ends, iter_resamples
 from poverty_risk.exceptions import DeclarationError, Fault, FeatureError
 from poverty_risk.ranking import Ranking, align_outcomes, count_visits
 
-__all__ = ["SeenEvaluation", "check_coverage", "evaluate_seen", "select_seen", "trim_weights"]
-
-LARGEST_WEIGHT = 10.0
-"""Training weights are trimmed at so many times their mean."""
+__all__ = ["SeenEvaluation", "check_coverage", "evaluate_seen", "select_seen"]
 
 FEWEST = 20
 """Points below which a region that nobody could have seen is no fault: it may be chance."""
@@ -44,14 +41,12 @@ class SeenEvaluation:
     sample: pd.Series
 
 
-def select_seen(
-    labels: pd.Series, looks: pd.DataFrame, *, largest: float | None = LARGEST_WEIGHT
-) -> pd.DataFrame:
+def select_seen(labels: pd.Series, looks: pd.DataFrame, *, power: float = 0.5) -> pd.DataFrame:
     """Labels that visits saw, with weights for training.
 
-    A model trained on whoever was visited learns whom offices visit; one trained with unseen
-    households as safe learns it even more. Weights of one over the propensity make the visited stand
-    for all who could have been.
+    A model trained with unseen households as safe learns where offices look. One trained on visits
+    alone learns most about those whom the list ranks high; weights make the visited stand for all who
+    could have been visited.
 
     Parameters
     ----------
@@ -61,9 +56,10 @@ def select_seen(
         chance that nobody recorded.
     looks
         By the same key, from `collect_looks`: visited (bool), propensity (in [0, 1], before the draw).
-    largest
-        Weights are trimmed at so many times their mean: a little bias against the variance of a few
-        points that decide everything. None: not trimmed.
+    power
+        Weights are one over the propensity, to this power: 1 makes up for the list in full, at the
+        price of few visits that decide everything; 0 counts each visit once, which is enough where
+        features tell all that the list knew.
 
     Returns
     -------
@@ -78,36 +74,30 @@ def select_seen(
 
     Notes
     -----
-    Trimmed weights are scaled to a mean of 1, so that regularisation and leaf sizes of the model keep
-    their meaning.
+    No weight is trimmed; a power below 1 flattens them all. Weights are scaled to a mean of 1, so that
+    regularisation of the model keeps its meaning. Calibration is weighted likewise.
+
+    References
+    ----------
+    Shimodaira (2000), Improving predictive inference under covariate shift by weighting the
+    log-likelihood function.
 
     Examples
     --------
     >>> import pandas as pd
     >>> from poverty_risk import select_seen
     >>> looks = pd.DataFrame({"visited": [True, True, False], "propensity": [1.0, 0.5, 0.5]})
-    >>> select_seen(pd.Series([1.0, 0.0, None]), looks, largest=None)["weight"].round(3).tolist()
+    >>> select_seen(pd.Series([1.0, 0.0, None]), looks, power=1)["weight"].round(3).tolist()
     [0.667, 1.333]
     """
-    if largest is not None and not largest >= 1.0:
-        raise DeclarationError(
-            Fault(
-                "largest", f"{largest}", "1 or more times the mean weight, or None", "Correct it."
-            )
-        )
+    if not 0.0 <= power <= 1.0:
+        raise DeclarationError(Fault("power", f"{power}", "between 0 and 1", "Correct it."))
     visited, propensity = _read_looks(looks, labels.index)
     seen = visited & labels.notna().to_numpy()
     _check_seen(seen)
-    weight = trim_weights(1.0 / propensity[seen], largest)
-    rows = {"label": labels[seen].astype(float), "weight": weight}
+    weight = propensity[seen] ** -power
+    rows = {"label": labels[seen].astype(float), "weight": weight / weight.mean()}
     return pd.DataFrame(rows, index=labels.index[seen])
-
-
-def trim_weights(weight: np.ndarray, largest: float | None = LARGEST_WEIGHT) -> np.ndarray:
-    """Weights, none above `largest` times their mean, scaled to a mean of 1."""
-    if largest is not None:
-        weight = np.minimum(weight, largest * weight.mean())
-    return np.asarray(weight / weight.mean())
 
 
 def check_coverage(looks: pd.DataFrame, regions: pd.DataFrame) -> pd.DataFrame:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -24,7 +25,7 @@ __all__ = ["ENGINES", "build_features", "build_known_dates", "complete_features"
 
 logger = logging.getLogger(__name__)
 
-Engine: TypeAlias = Literal["arrays", "sql"]
+Engine: TypeAlias = Literal["arrays", "sql", "spark"]
 ENGINES: tuple[str, ...] = Engine.__args__  # type: ignore[attr-defined]
 """Ways to run the catalogue."""
 
@@ -50,7 +51,8 @@ def build_features(
     threads
         Household ranges computed at a time.
     engine
-        ``"arrays"``, or ``"sql"``: the same features by queries, slowly; the plain twin.
+        ``"arrays"``; ``"sql"``: the same features by queries, slowly, the plain twin; or ``"spark"``:
+        those queries on the running Spark session, or on a new one (see `poverty_risk.spark`).
 
     Returns
     -------
@@ -243,8 +245,12 @@ def _run(
     known: bool = False,
 ) -> dict[str, Any]:
     """Values (or days on which they were known) of features of tables, by point."""
-    # Imported when asked for: numba and Ibis take a while.
-    if engine == "arrays":
+    # Imported when asked for: numba, Ibis and Spark take a while.
+    compute: Callable[..., dict[str, Any]]
+    if engine == "spark":
+        # By name, because Spark is a layer above, and an extra.
+        compute = importlib.import_module("poverty_risk.spark.features").compute_features
+    elif engine == "arrays":
         from poverty_risk.features.arrays import compute_features as compute  # noqa: PLC0415
     else:
         from poverty_risk.features.queries import query_features as compute  # noqa: PLC0415

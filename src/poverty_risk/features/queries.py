@@ -11,6 +11,7 @@ from typing import Any
 import ibis
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from poverty_risk import windows
 from poverty_risk.cohort_queries import query_groups
@@ -39,6 +40,8 @@ def query_features(
     known: bool = False,
     threads: int = 2,
     on_chunk: Callable[[int], None] | None = None,
+    dialect: str = "duckdb",
+    run: Callable[..., dict[str, pa.Table]] = run_in_chunks,
 ) -> dict[str, np.ndarray]:
     """Query features of tables at prediction points.
 
@@ -56,6 +59,10 @@ def query_features(
         Household ranges computed at a time.
     on_chunk
         Called after each range with its number of points.
+    dialect
+        SQL dialect of the engine, as Ibis names it.
+    run
+        What runs queries, like `engine.run_in_chunks`.
 
     Returns
     -------
@@ -67,12 +74,13 @@ def query_features(
         tables.schema.model_dump_json(),
         json.dumps([spec.model_dump() for spec in specs], sort_keys=True),
         tuple((tables.line or {}).items()),
+        dialect,
         known,
     )
     needs_village = any(tables.schema.tables[str(s.table)].entity == "village" for s in specs)
     villages = pd.Series(query_groups(tables, index)["village"]) if needs_village else None
     points = make_points(index, villages)
-    found = run_in_chunks(tables, points, queries, threads=threads, on_chunk=on_chunk)
+    found = run(tables, points, queries, threads=threads, on_chunk=on_chunk)
     by_query = {column: key for key, rows in found.items() for column in rows.column_names}
     columns: dict[str, np.ndarray] = {}
     for spec in specs:
@@ -86,11 +94,15 @@ def query_features(
 
 @functools.lru_cache(maxsize=32)
 def _compile_cached(
-    schema_json: str, specs_json: str, line: tuple[tuple[int, float], ...], known: bool
+    schema_json: str,
+    specs_json: str,
+    line: tuple[tuple[int, float], ...],
+    dialect: str,
+    known: bool,
 ) -> dict[str, str]:
     schema = Schema.model_validate_json(schema_json)
     specs = [FeatureSpec.model_validate(entry) for entry in json.loads(specs_json)]
-    return compile_features(specs, schema, dict(line), known=known)
+    return compile_features(specs, schema, dict(line), dialect, known=known)
 
 
 def compile_features(

@@ -126,15 +126,15 @@ def write_consistency_page() -> str:
         rows = [
             [
                 rule.code,
-                ", ".join(rule.tables) or "rejected rows",
                 f"{catalog.describe(rule.code, 'en')}<br>{catalog.describe(rule.code, 'zh')}",
+                ", ".join(rule.tables) or "rejected rows",
                 catalog.name_department(rule.code, "en"),
             ]
             for rule in catalog.rules
             if rule.severity == severity
         ]
         lines += [f"## {severity.capitalize()}s", ""]
-        lines += make_table(["code", "table", "what is wrong 疑点", "who can correct it"], rows)
+        lines += make_table(["code", "what is wrong 疑点", "table", "who can correct it"], rows)
     return "\n".join(lines)
 
 

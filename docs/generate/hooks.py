@@ -8,7 +8,7 @@ from typing import Any
 import material.plugins.search.plugin as search
 import rjieba
 from mkdocs.structure.files import File, Files
-from pages import write_navigation, write_pages
+from pages import list_written_pages, write_navigation, write_pages
 
 # The search plugin cuts Chinese into words if `jieba` is there. That package exists as source alone; rjieba has the
 # same dictionary and comes as a wheel.
@@ -26,11 +26,15 @@ ZH = {
 
 
 def on_config(config: Any) -> Any:
-    """Fill in the parts of the navigation that are generated."""
+    """Fill in the generated parts of the navigation; a page that has no place yet is a how-to page."""
     lists = write_navigation()
+    placed = str(config["nav"])
+    unplaced = [page for page in list_written_pages() if f"'{page}'" not in placed]
     for section in config["nav"]:
         for title in section:
             section[title] = lists.get(title, section[title])
+            if title == "How to":
+                section[title] += unplaced
     return config
 
 

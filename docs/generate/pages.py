@@ -52,6 +52,12 @@ def write_pages() -> dict[str, str | bytes]:
     return pages
 
 
+def list_written_pages() -> list[str]:
+    """Pages that somebody wrote, by their paths in the site."""
+    docs = ROOT / "docs"
+    return [path.relative_to(docs).as_posix() for path in sorted(docs.rglob("*.md"))]
+
+
 def write_navigation() -> dict[str, list[str | dict[str, str]]]:
     """The parts of the navigation that are generated, by their titles."""
     return {

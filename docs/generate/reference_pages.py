@@ -169,11 +169,12 @@ def write_config_page() -> str:
         "",
     ]
     for part in _split_config(text):
-        key = re.search(r"^(\w+):", part, re.MULTILINE)
-        lines += [f"## {key[1] if key else 'all'}", "", "```yaml", part.strip("\n"), "```", ""]
+        keys = re.findall(r"^(\w+):", part, re.MULTILINE)
+        lines += [f"## {', '.join(keys)}", "", "```yaml", part.strip("\n"), "```", ""]
     return "\n".join(lines)
 
 
 def _split_config(text: str) -> list[str]:
-    """Paragraphs between blank lines; the first holds the single keys at the top."""
-    return [part for part in re.split(r"\n\s*\n", text) if part.strip()]
+    """Paragraphs between blank lines; the remarks at the top go with the single keys below them."""
+    remarks, first, *others = (part for part in re.split(r"\n\s*\n", text) if part.strip())
+    return [f"{remarks}\n{first}", *others]

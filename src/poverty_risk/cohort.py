@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Container, Iterable, Mapping
-from typing import Any
+from collections.abc import Container, Iterable, Sequence
+from typing import Any, Literal, TypeAlias
 
-import ibis
 import numpy as np
 import pandas as pd
 
-from poverty_risk.engine import (
-    compile_to_sql,
-    keep_latest,
-    known_records,
-    make_points,
-    run_in_chunks,
-    scatter,
-)
 from poverty_risk.exceptions import DeclarationError, Fault, HistoryError
-from poverty_risk.expressions import Context, compile_expression
+from poverty_risk.point_chunks import PointChunk, cut_points
+from poverty_risk.record_arrays import Aggregate
 from poverty_risk.schema import Condition, Schema
 from poverty_risk.tables import HistoryTables
 from poverty_risk.windows import Lookback, parse_as_of_dates
 
-__all__ = [
-    "build_prediction_points",
-    "check_tables",
-    "compile_condition",
-    "compile_group",
-    "find_conditions",
-    "find_groups",
-    "review_cohort",
-]
+__all__ = ["build_prediction_points", "find_exclusions", "find_groups", "review_cohort"]
+
+Engine: TypeAlias = Literal["arrays", "sql"]
+"""How the history is read: over arrays, or by queries, slowly; the plain twin."""
+
+NO_RECORD = -1.0
+"""Neither met nor not: there is no record to decide a condition on."""
 
 
 def build_prediction_points(
@@ -84,6 +73,8 @@ def review_cohort(
     as_of_dates: str | pd.Timestamp | Iterable[Any],
     cohort: str | None = None,
     households: str | Iterable[str] | None = None,
+    *,
+    engine: Engine = "arrays",
 ) -> pd.DataFrame:
     """All households on each as-of date, with the reason why one is not in the cohort.
 
@@ -91,6 +82,8 @@ def review_cohort(
     ----------
     tables, as_of_dates, cohort, households
         As in `build_prediction_points`.
+    engine
+        ``"arrays"``, or ``"sql"``: the same by queries, slowly; the plain twin.
 
     Returns
     -------
@@ -98,9 +91,6 @@ def review_cohort(
         As `build_prediction_points`, plus ``exclusion``: the reason of the first condition that the
         household fails, missing for members of the cohort.
     """
-    schema = tables.schema
-    conditions = find_conditions(schema, cohort)
-    check_tables(tables, conditions)
     dates = parse_as_of_dates(as_of_dates)
     if isinstance(households, str):
         households = [households]
@@ -109,21 +99,66 @@ def review_cohort(
         [np.tile(ids.astype(object), len(dates)), dates.repeat(len(ids))],
         names=["household_id", "as_of_date"],
     )
-    reviewed = find_groups(tables, index)
+    exclusion = pd.Series(find_exclusions(tables, index, cohort, engine=engine), index, "str")
+    return find_groups(tables, index, engine=engine).assign(exclusion=exclusion)
+
+
+def find_exclusions(
+    tables: HistoryTables,
+    index: pd.MultiIndex,
+    cohort: str | None = None,
+    *,
+    engine: Engine = "arrays",
+) -> np.ndarray:
+    """Reason of the first condition that each point fails, None for members of the cohort.
+
+    Parameters
+    ----------
+    tables, cohort, engine
+        As in `review_cohort`.
+    index
+        (household_id, as_of_date).
+    """
+    conditions = find_conditions(tables.schema, cohort)
+    check_tables(tables, conditions)
     present = [item for item in conditions if item.table in tables]
-    queries = {
-        str(number): compile_condition(schema, item, tables.line)
-        for number, item in enumerate(present)
-    }
-    found = run_in_chunks(tables, make_points(index, reviewed.get("village_id")), queries)
+    decided: Iterable[np.ndarray]
+    if engine == "sql":
+        from poverty_risk.cohort_queries import query_conditions  # noqa: PLC0415 - imports Ibis
+
+        decided = query_conditions(tables, index, present, NO_RECORD)
+    else:
+        decided = _decide(tables, index, present)
     exclusion = np.full(len(index), None, dtype=object)
-    for number, item in enumerate(present):
-        met = np.full(len(index), np.nan)
-        met = scatter(found[str(number)], "met", len(index), fill=-1.0) if found else met
-        # -1: no record at all; NaN: a record whose condition cannot be decided counts as not met.
-        failed = np.where(met == -1.0, item.if_absent == "drop", met != 1.0)
+    for item, met in zip(present, decided, strict=True):
+        # A record whose condition cannot be decided counts as not met.
+        failed = np.where(met == NO_RECORD, item.if_absent == "drop", met != 1.0)
         exclusion[failed & pd.isna(exclusion)] = item.reason
-    return reviewed.assign(exclusion=pd.Series(exclusion, index=index, dtype="str"))
+    return exclusion
+
+
+def _decide(
+    tables: HistoryTables, index: pd.MultiIndex, conditions: Sequence[Condition]
+) -> np.ndarray:
+    """Whether each condition is met at each point: 1, 0, NaN (not known) or `NO_RECORD`."""
+    decided = np.full((len(conditions), len(index)), NO_RECORD)
+    for chunk in cut_points(tables, index):
+        for number, item in enumerate(conditions):
+            decided[number, chunk.points] = _decide_chunk(chunk, item)
+    return decided
+
+
+def _decide_chunk(chunk: PointChunk, condition: Condition) -> np.ndarray:
+    lookback = Lookback(None) if condition.within is None else Lookback.parse(condition.within)
+    latest, place = ("household_id",), f"cohort condition '{condition.reason}'"
+    met, count = chunk.aggregate(
+        condition.table,
+        [
+            Aggregate("last", lookback, condition.where, latest_per=latest, place=place),
+            Aggregate("count", lookback, latest_per=latest, place=place),
+        ],
+    )
+    return np.where(count == 0, NO_RECORD, met)
 
 
 def find_conditions(schema: Schema, cohort: str | None = None) -> tuple[Condition, ...]:
@@ -152,58 +187,9 @@ def check_tables(tables: Container[str], conditions: Iterable[Condition]) -> Non
         raise HistoryError(faults)
 
 
-@functools.lru_cache(maxsize=64)
-def _condition_sql_cached(
-    schema_json: str, condition: Condition, line: tuple[tuple[int, float], ...], dialect: str
-) -> str:
-    schema = Schema.model_validate_json(schema_json)
-    records = known_records(schema, condition.table)
-    if condition.within is not None:
-        window = Lookback.parse(condition.within)
-        records = records.filter(
-            window.contains(
-                records.event_date, records.as_of_date, lambda days: ibis.interval(days=days)
-            )
-        )
-    latest = keep_latest(records, ["household_id"])
-    context = Context(
-        {column: latest[column] for column in schema.tables[condition.table].all_columns},
-        latest.as_of_date,
-        dict(line),
-        f"cohort condition '{condition.reason}'",
-    )
-    met = compile_expression(condition.where, context)
-    decided = latest.select(latest.point, met=met)
-    return compile_to_sql(decided.mutate(met=decided.met.cast("float64")), dialect)
-
-
-def compile_condition(
-    schema: Schema,
-    condition: Condition,
-    line: Mapping[int, float] | None = None,
-    dialect: str = "duckdb",
-) -> str:
-    """SQL that tells by ``point`` whether a condition of a cohort is ``met`` (1, 0 or missing)."""
-    years = tuple((line or {}).items())
-    return _condition_sql_cached(schema.model_dump_json(), condition, years, dialect)
-
-
-@functools.lru_cache(maxsize=64)
-def _group_sql_cached(schema_json: str, name: str, dialect: str) -> str:
-    schema = Schema.model_validate_json(schema_json)
-    group = schema.groups[name]
-    records = known_records(schema, group.table)
-    value = records[group.column]
-    latest = value.argmax(records.record_order, where=value.notnull())
-    return compile_to_sql(records.group_by("point").aggregate(value=latest), dialect)
-
-
-def compile_group(schema: Schema, name: str, dialect: str = "duckdb") -> str:
-    """SQL that gives the ``value`` of a declared group by ``point``."""
-    return _group_sql_cached(schema.model_dump_json(), name, dialect)
-
-
-def find_groups(tables: HistoryTables, index: pd.MultiIndex) -> pd.DataFrame:
+def find_groups(
+    tables: HistoryTables, index: pd.MultiIndex, *, engine: Engine = "arrays"
+) -> pd.DataFrame:
     """Township, village or other declared group of each point, as known at its as-of date.
 
     Parameters
@@ -212,20 +198,24 @@ def find_groups(tables: HistoryTables, index: pd.MultiIndex) -> pd.DataFrame:
         The history.
     index
         (household_id, as_of_date).
+    engine
+        As in `review_cohort`.
 
     Returns
     -------
     DataFrame
         One string column ``<group>_id`` per declared group, missing where unknown.
     """
-    schema = tables.schema
-    names = [name for name, group in schema.groups.items() if group.table in tables]
-    queries = {name: compile_group(schema, name) for name in names}
-    found = run_in_chunks(tables, make_points(index), queries)
-    columns = {}
-    for name in schema.groups:
-        values = np.full(len(index), None, dtype=object)
-        if name in found:
-            values = scatter(found[name], "value", len(index))
-        columns[f"{name}_id"] = pd.Series(values, index=index, dtype="str")
+    if engine == "sql":
+        from poverty_risk.cohort_queries import query_groups  # noqa: PLC0415 - imports Ibis
+
+        found = query_groups(tables, index)
+    else:
+        found = {name: np.full(len(index), None, dtype=object) for name in tables.schema.groups}
+        for chunk in cut_points(tables, index):
+            for name, values in found.items():
+                places, words = chunk.find_group(name)
+                # The last one is that of an unknown group.
+                values[chunk.points] = np.array([*words, None], dtype=object)[places]
+    columns = {f"{name}_id": pd.Series(values, index, "str") for name, values in found.items()}
     return pd.DataFrame(columns, index=index)

@@ -13,7 +13,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from poverty_risk.answers import Answers, Asked, answer_each
-from poverty_risk.cohort import review_cohort
+from poverty_risk.cohort import find_exclusions
 from poverty_risk.data_gaps import catalog_of
 from poverty_risk.engine import check_point_index
 from poverty_risk.exceptions import DeclarationError, Fault, FeatureError
@@ -147,7 +147,11 @@ def predict_with_features(
     _check_schema(tables, task)
     if tables.line is None and task.line is not None:
         tables = tables.with_line(task.line)
-    asked = tables.households if households is None else _unique(households)
+    asked = tables.households
+    if households is not None:
+        asked = _unique(households)
+        # One household of a county must not cost a look at all of them.
+        tables = tables.select_households(asked)
     question = _Question(tables, Asked(as_of, loaded, locale, words, explain), task)
     answers, features = answer_each(question, asked)
     return answers.to_frame(), features.sort_index(kind="stable")
@@ -299,19 +303,25 @@ class _Question:
     def answer(self, ids: np.ndarray) -> tuple[Answers, pd.DataFrame]:
         """Answers in the order of `ids`; and the features of those in the cohort."""
         answers = Answers(ids, self.asked)
-        reviewed = review_cohort(self.tables, self.asked.as_of, self.task.cohort, answers.ids)
-        exclusion = reviewed["exclusion"].droplevel("as_of_date").reindex(answers.ids)
+        index = self._make_index(answers.ids)
+        exclusion = pd.Series(find_exclusions(self.tables, index, self.task.cohort), answers.ids)
         known = np.isin(answers.ids, self.tables.households)
         self._tell_excluded(answers, exclusion, known)
         members = np.flatnonzero(known & exclusion.isna().to_numpy())
-        points = pd.MultiIndex.from_product(
-            [pd.Index(answers.ids[members], dtype="str"), self.asked.as_of],
-            names=["household_id", "as_of_date"],
-        )
-        catalog = self.asked.model.catalog
-        features = build_features(self.tables, pd.DataFrame(index=points), catalog)
+        points = pd.DataFrame(index=self._make_index(answers.ids[members]))
+        features = build_features(self.tables, points, self.asked.model.catalog)
         answers.assess(members, features, self.tables.absent)
         return answers, features
+
+    def _make_index(self, ids: np.ndarray) -> pd.MultiIndex:
+        households = pd.Index(ids, dtype="str")
+        # The levels as they are: finding them again costs as much as a household's features.
+        return pd.MultiIndex(
+            levels=[households, self.asked.as_of],
+            codes=[np.arange(len(ids)), np.zeros(len(ids), dtype=np.intp)],
+            names=["household_id", "as_of_date"],
+            verify_integrity=False,
+        )
 
     def answer_alone(self, ids: np.ndarray) -> tuple[Answers, pd.DataFrame]:
         """The same from the records of these households alone."""
@@ -344,6 +354,8 @@ def _find_rejected(
     Repeats and conflicts (faults without a column) are left out: one record of the fact was kept.
     """
     found: dict[str, tuple[int, list[str]]] = {}
+    if not len(exclusion):
+        return found
     lines = tables.rejected
     lines = lines[lines["column"] != ""]
     for condition in task.schema.cohorts[task.cohort]:

@@ -12,7 +12,14 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from poverty_risk import Candidate, PredictionTask, build_panel, compare_candidates, tune_model
+from poverty_risk import (
+    Candidate,
+    PredictionTask,
+    RiskModel,
+    build_panel,
+    compare_candidates,
+    tune_model,
+)
 from poverty_risk.candidates import fit_candidate, read_candidates, weigh
 from poverty_risk.config import load_config
 from poverty_risk.datasets import make_household_history
@@ -176,6 +183,33 @@ def test_dates_and_weights_change_what_is_learned(panel):
     assert fewer.rows < everything.rows
     weighted = fit_candidate(panel, Candidate(positives=3.0), period, FEW)
     assert not weighted.margin(points).equals(everything.margin(points))
+
+
+def test_trees_are_those_of_a_model_that_is_boosted_again(panel):
+    """What is compared is what training would fit, without what an order does not need."""
+    period, settings = PERIODS[1], FEW | {"refit": True, "early_stopping_rounds": 3}
+    fitted = fit_candidate(panel, Candidate(), period, settings | {"n_refits": 2})
+    labels = panel.rows_known(period, "6mo")
+    model = RiskModel(panel.catalog, panel.task, calibration=None, **settings)
+    model.fit(panel.features.loc[labels.index], labels)
+    points = panel.features.loc[panel.labels_at(period).index]
+    pd.testing.assert_series_equal(fitted.margin(points), model.margin(points))
+
+
+def test_a_broader_cohort_is_learned_from_and_the_scored_one_decides_when_to_stop(panel):
+    period = PERIODS[1]
+    inside = panel.cohorts["at_risk"].to_numpy() & (np.arange(len(panel.cohorts)) % 3 > 0)
+    broader = panel.cohorts.assign(everybody=panel.cohorts["at_risk"], at_risk=inside)
+    narrowed = dataclasses.replace(panel, cohorts=broader)
+    own = fit_candidate(narrowed, Candidate(), period, FEW)
+    wide = fit_candidate(narrowed, Candidate(train_cohort="everybody"), period, FEW)
+    assert own.rows < wide.rows == len(panel.rows_known(period, "6mo"))
+    assert wide.trees[0].training_["later"]["points"] < wide.trees[0].training_["boosted"]["points"]
+    later = wide.trees[0].training_["later"]
+    labels = panel.rows_known(period, "6mo")
+    dates = labels.index.get_level_values("as_of_date")
+    scored = narrowed.cohorts.loc[labels.index, "at_risk"]
+    assert later["points"] == (scored & (dates >= pd.Timestamp(later["first"]))).sum()
 
 
 def test_members_count_what_is_fitted():

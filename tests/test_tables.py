@@ -23,8 +23,9 @@ from poverty_risk import (
     read_history,
 )
 from poverty_risk.declarations import parse_declaration
-from poverty_risk.engine import check_point_index, make_points, run_in_chunks, scatter
+from poverty_risk.engine import make_points, run_in_chunks, scatter
 from poverty_risk.exceptions import DeclarationError, FeatureError, HistoryError
+from poverty_risk.point_index import check_point_index
 from poverty_risk.schema import Schema
 from poverty_risk.validation import validate_table
 

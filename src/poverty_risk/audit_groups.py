@@ -15,7 +15,6 @@ import pyarrow as pa
 from poverty_risk.cohort import find_groups
 from poverty_risk.declarations import Declared, Words, parse_declaration, read_yaml
 from poverty_risk.engine import (
-    check_point_index,
     compile_to_sql,
     keep_latest,
     known_records,
@@ -25,6 +24,7 @@ from poverty_risk.engine import (
 )
 from poverty_risk.exceptions import DeclarationError, Fault
 from poverty_risk.expressions import Context, compile_expression
+from poverty_risk.point_index import check_point_index
 from poverty_risk.schema import Schema
 from poverty_risk.tables import HistoryTables
 from poverty_risk.windows import Lookback

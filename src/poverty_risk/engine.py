@@ -20,13 +20,11 @@ import pandas as pd
 import pyarrow as pa
 
 from poverty_risk import windows
-from poverty_risk.exceptions import Fault, FeatureError
 from poverty_risk.expressions import Context, compile_expression
 from poverty_risk.schema import Schema
 from poverty_risk.tables import HistoryTables
 
 __all__ = [
-    "check_point_index",
     "compile_to_sql",
     "keep_latest",
     "known_records",
@@ -98,41 +96,6 @@ def compile_to_sql(query: Any, dialect: str = "duckdb") -> str:
 
 def _days(dates: Any) -> pa.Array:
     return pa.array(np.asarray(dates, dtype="datetime64[D]"), type=pa.date32())
-
-
-def check_point_index(frame: pd.DataFrame | pd.Series, place: str) -> None:
-    """Check that a table stands on (household_id, as_of_date) without repeats.
-
-    Raises
-    ------
-    FeatureError
-        Another index, a missing id, or a point that comes twice.
-    DeclarationError
-        An as-of date that is missing, or no whole day.
-    """
-    names = list(frame.index.names)
-    if names != ["household_id", "as_of_date"]:
-        raise FeatureError(
-            Fault(
-                place,
-                f"index {names}",
-                "index ['household_id', 'as_of_date']",
-                "Use build_prediction_points, or set_index on these two columns.",
-            )
-        )
-    ids = frame.index.get_level_values("household_id")
-    if nameless := np.count_nonzero(ids.isna()):
-        raise FeatureError(
-            Fault(
-                place, f"{nameless} points without id", "a household_id", "Drop or complete them."
-            )
-        )
-    windows.parse_as_of_dates(frame.index.get_level_values("as_of_date").unique())
-    if not frame.index.is_unique:
-        count = int(frame.index.duplicated().sum())
-        raise FeatureError(
-            Fault(place, f"{count} repeated points", "each point once", "Drop the repeats.")
-        )
 
 
 def make_points(

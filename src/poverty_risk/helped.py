@@ -12,7 +12,6 @@ import pandas as pd
 from poverty_risk import windows
 from poverty_risk.baselines import LogisticBaseline
 from poverty_risk.engine import (
-    check_point_index,
     compile_to_sql,
     known_records,
     make_points,
@@ -22,6 +21,7 @@ from poverty_risk.engine import (
 )
 from poverty_risk.exceptions import DeclarationError, Fault, FeatureError
 from poverty_risk.features import Catalog
+from poverty_risk.point_index import check_point_index
 from poverty_risk.schema import Schema
 from poverty_risk.tables import HistoryTables
 from poverty_risk.windows import Horizon, Lookback

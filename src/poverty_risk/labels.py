@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 
 from poverty_risk import windows
 from poverty_risk.engine import (
-    check_point_index,
     compile_to_sql,
     make_points,
     records_of_points,
@@ -23,6 +22,7 @@ from poverty_risk.engine import (
 )
 from poverty_risk.exceptions import Fault, LabelError
 from poverty_risk.expressions import Context, compile_expression
+from poverty_risk.point_index import check_point_index
 from poverty_risk.schema import Label, Schema
 from poverty_risk.tables import HistoryTables
 from poverty_risk.windows import Horizon, parse_days

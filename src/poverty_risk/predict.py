@@ -15,12 +15,12 @@ from sklearn.utils.validation import check_is_fitted
 from poverty_risk.answers import Answers, Asked, answer_each
 from poverty_risk.cohort import find_exclusions
 from poverty_risk.data_gaps import catalog_of
-from poverty_risk.engine import check_point_index
 from poverty_risk.exceptions import DeclarationError, Fault, FeatureError
 from poverty_risk.features import build_features
 from poverty_risk.features.spec import ZERO_WHEN_EMPTY
 from poverty_risk.model import PredictionTask, RiskModel
 from poverty_risk.model_folder import MANIFEST
+from poverty_risk.point_index import check_point_index
 from poverty_risk.tables import HistoryTables
 from poverty_risk.windows import parse_as_of_dates
 from poverty_risk.wording import load_locale

@@ -13,10 +13,10 @@ import pandas as pd
 
 from poverty_risk.array_expressions import compute_numbers, read_column
 from poverty_risk.column_values import Values
-from poverty_risk.engine import check_point_index
 from poverty_risk.exceptions import DeclarationError, Fault
 from poverty_risk.features.spec import Catalog, FeatureSpec, load_catalog
 from poverty_risk.language import find_names
+from poverty_risk.point_index import check_point_index
 from poverty_risk.progress import track
 from poverty_risk.schema import Schema
 from poverty_risk.tables import HistoryTables

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from poverty_risk.engine import check_point_index
 from poverty_risk.exceptions import Fault, FeatureError
 from poverty_risk.features import Catalog, load_catalog
 from poverty_risk.leakage.rebuild import check_unknown_records
@@ -16,6 +15,7 @@ from poverty_risk.leakage.statistics import (
     check_single_features,
     judge_model_auc,
 )
+from poverty_risk.point_index import check_point_index
 from poverty_risk.tables import HistoryTables
 from poverty_risk.windows import Horizon
 

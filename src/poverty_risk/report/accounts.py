@@ -5,13 +5,13 @@ from __future__ import annotations
 import pandas as pd
 
 from poverty_risk.engine import (
-    check_point_index,
     compile_to_sql,
     known_records,
     make_points,
     run_in_chunks,
 )
 from poverty_risk.expressions import Context, compile_expression
+from poverty_risk.point_index import check_point_index
 from poverty_risk.report.facts import AccountFact
 from poverty_risk.tables import HistoryTables
 

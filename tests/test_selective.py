@@ -15,6 +15,7 @@ from poverty_risk import (
     make_household_history,
     select_seen,
 )
+from poverty_risk.boosting import Rows
 from poverty_risk.config import load_config
 from poverty_risk.evaluation import compute_budget_table, compute_metrics
 from poverty_risk.exceptions import DeclarationError, FeatureError
@@ -291,3 +292,11 @@ def test_rounds_evaluate_a_model(tmp_path):
         replicates=1,
     )
     pd.testing.assert_series_equal(found.metrics["estimate"], expected.metrics["estimate"])
+
+
+def test_thresholds_of_tiers_count_a_row_by_its_weight():
+    values, mask = np.array([0.1, 0.2, 0.3, 0.4]), np.array([True, True, True, True, False])
+    rows = Rows(np.zeros((5, 1)), np.zeros(5), np.array([9.0, 9, 1, 1, 50]), ["x"], [])
+    assert rows.quantile(values, mask, 0.9) == 0.2
+    once = Rows(np.zeros((5, 1)), np.zeros(5), None, ["x"], [])
+    assert once.quantile(values, mask, 0.9) == pytest.approx(np.quantile(values, 0.9))

@@ -72,6 +72,13 @@ class Rows:
             params={"verbosity": -1, "max_bin": MAX_BIN},
         )
 
+    def quantile(self, values: np.ndarray, mask: np.ndarray, share: float) -> float:
+        """The value below which a share of the masked rows lies, each counted with its weight."""
+        if self.weight is None:
+            return float(np.quantile(values, share))
+        weight = self.weight[mask]
+        return float(np.quantile(values, share, weights=weight, method="inverted_cdf"))
+
 
 def boost(
     rows: Rows,

@@ -232,7 +232,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         else:
             margins = self.forest_.margins(rows.matrix)
         self._calibrate(rows, margins, calibrated)
-        self._set_tiers(margins[stopping] if stopping.any() else margins[calibrated])
+        self._set_tiers(rows, margins, stopping if stopping.any() else calibrated)
         self.refits_ = self._boost_halves(rows, boosted, codes)
         periods = {"boosted": boosted, "later": stopping, "calibrated": calibrated}
         self.training_ = {"trees": self.forest_.trees} | describe_periods(
@@ -268,10 +268,10 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             own, labels = margins[mask], rows.target[mask]
             self.calibrator_ = fit_calibrator(self.calibration, own, labels, weight)
 
-    def _set_tiers(self, margins: np.ndarray) -> None:
-        risks = self.calibrate(margins)
+    def _set_tiers(self, rows: Rows, margins: np.ndarray, mask: np.ndarray) -> None:
+        risks = self.calibrate(margins[mask])
         self.tiers_ = {
-            tier: float(np.quantile(risks, 1 - share)) for tier, share in self.tiers.items()
+            tier: rows.quantile(risks, mask, 1 - share) for tier, share in self.tiers.items()
         }
 
     def _boost_halves(self, rows: Rows, boosted: np.ndarray, groups: np.ndarray) -> Forest | None:

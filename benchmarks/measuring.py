@@ -8,7 +8,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -88,12 +88,16 @@ def run_script(
     description: str,
     measure: Callable[[argparse.Namespace], dict[str, Any]],
     steps: dict[str, Callable[..., dict[str, Any]]],
-    options: dict[str, int],
+    options: Mapping[str, int | str],
 ) -> None:
-    """Command line of a benchmark: measure everything and keep it, or one step for `run_fresh`."""
+    """Command line of a benchmark: measure everything and keep it, or one step for `run_fresh`.
+
+    Options are numbers, or paths as texts, of which the last name alone is kept.
+    """
     parser = argparse.ArgumentParser(description=description)
     for name, default in options.items():
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"default {default:,}")
+        told = f"default {default:,}" if isinstance(default, int) else "a folder"
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=told)
     parser.add_argument("--results", type=Path, default=RESULTS, help="where figures are kept")
     parser.add_argument("--step", choices=sorted(steps), help=argparse.SUPPRESS)
     parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
@@ -107,7 +111,10 @@ def run_script(
     result = {
         "benchmark": name,
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "settings": {option: getattr(chosen, option) for option in options},
+        "settings": {
+            option: value if isinstance(value, int) else Path(value).name
+            for option, value in ((option, getattr(chosen, option)) for option in options)
+        },
         "figures": figures,
         "machine": describe_machine(),
         "load_before": round(busy, 2),

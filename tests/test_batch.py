@@ -12,9 +12,11 @@ import textwrap
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 from poverty_risk import whole_files, workflows
 from poverty_risk.batch import Batch, predict_folder
+from poverty_risk.cli import cli
 from poverty_risk.config import load_config
 from poverty_risk.exceptions import PovertyRiskError
 from poverty_risk.file_lock import hold_lock
@@ -228,3 +230,20 @@ def test_forgetting_leaves_no_predictions(place, config, tmp_path):
     assert not scored["predictions"].parent.exists()
     [(_, again)] = workflows.score_folder(own, place / "model")
     assert household not in again["answer"].index
+
+
+def test_commands_for_a_nation(place, config, tmp_path):
+    nation, out = tmp_path / "nation", str(tmp_path / "outputs")
+    done = CliRunner().invoke(
+        cli,
+        ["simulate", str(nation), "--households", "50", "--counties", "2", "--end", "2022-01-01"],
+    )
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in nation.iterdir()) == ["county_000", "county_001"]
+    asked = ["predict", "--config", "configs/quick.yaml", "--folder", str(nation), "--output", out]
+    done = CliRunner().invoke(cli, [*asked, "--model", str(place / "model"), "--range", "20"])
+    assert done.exit_code == 0, done.output
+    for name in ("county_000", "county_001"):
+        assert f"{name}/visits/visit_priority_zh.csv" in done.output
+        # Each county's office logs what left it.
+        assert (tmp_path / "outputs" / name / "office_only" / "audit.jsonl").is_file()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -139,8 +139,19 @@ class Batch:
         schema: Schema | str | Path | None = None,
         line: Mapping[int, float] | None = None,
         observed_to: str | pd.Timestamp | None = None,
+        on_range: Callable[[int], None] = lambda _: None,
     ) -> Path:
-        """Predict one county; the file (see `predict_folder`; schema, line and end as in `read_history`)."""
+        """Predict one county; the file.
+
+        Parameters
+        ----------
+        folder, output, as_of_date
+            See `predict_folder`.
+        schema, line, observed_to
+            As in `read_history`; by default the model's schema.
+        on_range
+            Called with the number of households of each range that is finished.
+        """
         folder, output = Path(folder).resolve(), Path(output)
         with hold_lock(output, f"predictions '{output.name}'", longest_wait=0):
             schema = task_of(self.model).schema if schema is None else schema
@@ -152,6 +163,8 @@ class Batch:
                     logger.info("'%s': going on behind what is finished.", output.name)
                 for tables in history.chunks(self.households, after=made.last):
                     made.add(self._answer(tables, as_of), last=str(tables.households[-1]))
+                    on_range(len(tables.households))
+                    del tables  # before the next range is read
             return made.complete(folder.name)
 
     def _ask(self, history: HistoryFolder, as_of: pd.Timestamp) -> dict[str, object]:

@@ -256,7 +256,8 @@ class _Reader:
     def __init__(self, path: Path, after: str | None) -> None:
         self._file = pq.ParquetFile(path)
         self._group, self._row = 0, 0
-        self._set_rows(self._file.schema_arrow.empty_table())
+        self._rows = self._file.schema_arrow.empty_table()
+        self.ids, self._ends = np.empty(0, dtype=str), np.empty(0, dtype=np.int64)
         if after is not None:
             self._skip(after)
 
@@ -278,7 +279,14 @@ class _Reader:
         """Read the next group of rows."""
         rows = self._file.read_row_group(self._group)
         self._group += 1
-        self._set_rows(pa.concat_tables([self._rows, rows]))
+        encoded = pc.run_end_encode(rows[HOUSEHOLD].combine_chunks(), run_end_type=pa.int64())
+        ids = encoded.values.to_numpy(zero_copy_only=False).astype(str)
+        ends = encoded.run_ends.to_numpy(zero_copy_only=False) + self._rows.num_rows
+        goes_on = int(len(ids) > 0 and self.last == ids[0])  # the last household, in these rows
+        before = len(self.ids) - goes_on
+        self.ids = np.concatenate([self.ids[:before], ids])
+        self._ends = np.concatenate([self._ends[:before], ends])
+        self._rows = pa.concat_tables([self._rows, rows])
 
     def take(self, last: str) -> pa.Table:
         """Give out the rows of households up to `last`."""
@@ -286,14 +294,9 @@ class _Reader:
         end = int(self._ends[count - 1]) if count else 0
         taken = _numbered(self._rows.slice(0, end), self._row)
         self._row += end
-        self._set_rows(self._rows.slice(end))
+        self._rows = self._rows.slice(end)
+        self.ids, self._ends = self.ids[count:].copy(), self._ends[count:] - end
         return taken
-
-    def _set_rows(self, rows: pa.Table) -> None:
-        self._rows = rows
-        encoded = pc.run_end_encode(rows[HOUSEHOLD].combine_chunks(), run_end_type=pa.int64())
-        self.ids = encoded.values.to_numpy(zero_copy_only=False).astype(str)
-        self._ends = encoded.run_ends.to_numpy(zero_copy_only=False)
 
     def _skip(self, after: str) -> None:
         column = self._file.schema_arrow.names.index(HOUSEHOLD)
@@ -312,4 +315,4 @@ class _Reader:
 
 def _numbered(rows: pa.Table, first: int) -> pa.Table:
     numbers = np.arange(first, first + rows.num_rows)
-    return rows.append_column("record_order", pa.array(numbers)).combine_chunks()
+    return rows.append_column("record_order", pa.array(numbers))

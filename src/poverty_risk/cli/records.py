@@ -28,16 +28,27 @@ from poverty_risk.exceptions import PovertyRiskError
     show_default=True,
     help="Size of the county.",
 )
+@click.option(
+    "--counties",
+    type=click.IntRange(1),
+    help="So many counties of that size, each in a folder of its own and with the next seed.",
+)
 @click.option("--start", default="2019-01-01", show_default=True, help="First day.")
 @click.option("--end", default="2025-01-01", show_default=True, help="Day after the last.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all random numbers.")
 @click.argument("folder", type=click.Path(path_type=Path))
-def simulate(households: int, start: str, end: str, seed: int, folder: Path) -> None:
-    """Write the history tables of a simulated county to FOLDER."""
+def simulate(
+    households: int, counties: int | None, start: str, end: str, seed: int, folder: Path
+) -> None:
+    """Write the history tables of a simulated county, or of several, to FOLDER."""
     from poverty_risk.datasets import make_household_history  # noqa: PLC0415
 
-    county = make_household_history(households, start=start, end=end, seed=seed)
-    click.echo(f"{county.tables!r}\nwritten to {county.tables.write(folder)}")
+    places = [folder]
+    if counties is not None:
+        places = [folder / f"county_{number:03}" for number in range(counties)]
+    for number, place in enumerate(places):
+        county = make_household_history(households, start=start, end=end, seed=seed + number)
+        click.echo(f"{county.tables!r}\nwritten to {county.tables.write(place)}")
 
 
 MAPPING = click.option(

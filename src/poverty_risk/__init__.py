@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from poverty_risk.predict import predict_from_features as predict_from_features
     from poverty_risk.predict import predict_risk as predict_risk
     from poverty_risk.reasons import build_reasons as build_reasons
+    from poverty_risk.risk_intervals import build_risk_intervals as build_risk_intervals
     from poverty_risk.schema import Schema as Schema
     from poverty_risk.schema import load_schema as load_schema
     from poverty_risk.selective import SeenEvaluation as SeenEvaluation
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from poverty_risk.tracking import log_training as log_training
     from poverty_risk.tracking import record_training as record_training
     from poverty_risk.tuning import tune_model as tune_model
+    from poverty_risk.unlike import find_unlike as find_unlike
     from poverty_risk.visits import VisitList as VisitList
     from poverty_risk.visits import build_visit_list as build_visit_list
     from poverty_risk.visits import collect_looks as collect_looks
@@ -99,6 +101,7 @@ _HOMES = {
     "build_panel": "panel",
     "build_prediction_points": "cohort",
     "build_reasons": "reasons",
+    "build_risk_intervals": "risk_intervals",
     "build_similar_index": "similar",
     "build_visit_list": "visits",
     "check_consistency": "consistency",
@@ -116,6 +119,7 @@ _HOMES = {
     "find_alternatives": "alternatives",
     "find_help": "helped",
     "find_similar": "similar",
+    "find_unlike": "unlike",
     "guard_helped": "helped",
     "import_sources": "sources",
     "inspect_source": "sources",

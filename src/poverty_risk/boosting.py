@@ -330,6 +330,12 @@ class Forest:
         ]
         return _average(parts)
 
+    def margins_of_each(self, matrix: np.ndarray) -> np.ndarray:
+        """Log-odds of each booster alone, shape (n_boosters, n)."""
+        return np.stack(
+            [Forest([booster], self.n_jobs).margins(matrix) for booster in self.boosters]
+        )
+
     def contributions(self, matrix: np.ndarray) -> np.ndarray:
         """Path-dependent SHAP values in log-odds, shape (n, n_features)."""
         return _average([self._contributions(b, matrix) for b in self.boosters])

@@ -15,6 +15,7 @@ from poverty_risk.exceptions import DeclarationError, Fault, FeatureError, Model
 from poverty_risk.logistic import fit_logistic_line
 
 __all__ = [
+    "CalibrationSpread",
     "Calibrator",
     "IsotonicCalibrator",
     "SigmoidCalibrator",
@@ -187,6 +188,89 @@ class IsotonicCalibrator:
             message = "thresholds that do not rise, or risks outside [0, 1]"
             raise ValueError(message)
         return cls(tuple(margins.tolist()), tuple(risks.tolist()))
+
+
+@dataclass(frozen=True)
+class CalibrationSpread:
+    """How far slope and intercept of a sigmoid calibration vary with the villages learned from.
+
+    Parameters
+    ----------
+    slope, intercept
+        Their variances.
+    both
+        Their covariance.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from poverty_risk.calibration import CalibrationSpread
+    >>> CalibrationSpread(0.01, 0.04, 0.0).variance(np.array([0.0, -2.0])).tolist()
+    [0.04, 0.08]
+    """
+
+    slope: float
+    intercept: float
+    both: float
+
+    @classmethod
+    def of(
+        cls,
+        margin: np.ndarray,
+        label: np.ndarray,
+        risk: np.ndarray,
+        groups: np.ndarray,
+        weight: np.ndarray | None = None,
+    ) -> CalibrationSpread:
+        """Of the calibration of margins, by the sandwich estimator over groups.
+
+        Parameters
+        ----------
+        margin, label, risk
+            Of the rows that the calibration was fitted on, shape (n,).
+        groups
+            Whole numbers from 0: villages, whose households share luck.
+        weight
+            Of each row, 1 by default.
+
+        Notes
+        -----
+        Observed information on both sides, sums of the score by group between them, times
+        G / (G - 1) for G groups.
+
+        References
+        ----------
+        Liang, K.-Y. and Zeger, S. L. (1986). Longitudinal data analysis using generalized linear
+        models.
+        """
+        weight = np.ones(len(margin)) if weight is None else weight
+        curvature = weight * risk * (1.0 - risk)
+        cross = float(curvature @ margin)
+        information = np.array([[curvature @ margin**2, cross], [cross, curvature.sum()]])
+        rest = weight * (label - risk)
+        sums = np.column_stack([np.bincount(groups, rest * margin), np.bincount(groups, rest)])
+        count = len(np.unique(groups))
+        inverse = np.linalg.pinv(information)  # margins that are all the same have no inverse
+        spread = inverse @ (sums.T @ sums) @ inverse * count / max(count - 1, 1)
+        return cls(float(spread[0, 0]), float(spread[1, 1]), float(spread[0, 1]))
+
+    def variance(self, margin: np.ndarray) -> np.ndarray:
+        """Variance of the calibrated log-odds of each margin, shape (n,)."""
+        found = self.slope * margin**2 + 2.0 * self.both * margin + self.intercept
+        return np.asarray(np.maximum(found, 0.0))
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain values that `from_dict` reads back."""
+        return {"slope": self.slope, "intercept": self.intercept, "both": self.both}
+
+    @classmethod
+    def from_dict(cls, mapping: Mapping[str, Any]) -> CalibrationSpread:
+        """Read back what `to_dict` gave."""
+        found = cls(float(mapping["slope"]), float(mapping["intercept"]), float(mapping["both"]))
+        if not (found.slope >= 0 and found.intercept >= 0 and np.isfinite(found.both)):
+            message = "variances of a calibration that are none"
+            raise ValueError(message)
+        return found
 
 
 KINDS: Mapping[str, type[SigmoidCalibrator | IsotonicCalibrator]] = {

@@ -12,18 +12,10 @@ import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from poverty_risk import model_state
+from poverty_risk import boosting, model_state
 from poverty_risk.alignment import align_values, check_both_outcomes, group_codes
-from poverty_risk.boosting import (
-    Forest,
-    Rows,
-    boost,
-    boost_halves,
-    cross_fit,
-    draw_folds,
-    set_parameters,
-)
-from poverty_risk.calibration import fit_calibrator
+from poverty_risk.boosting import Forest, Rows
+from poverty_risk.calibration import CalibrationSpread, fit_calibrator
 from poverty_risk.exceptions import Fault, FeatureError
 from poverty_risk.features.spec import Catalog
 from poverty_risk.model_columns import ModelColumns
@@ -95,6 +87,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Trees of the refits on half of the villages each; None without refits.
     calibrator_
         Maps margins to risks; None without calibration.
+    spread_
+        How sure that map is; None unless it is ``"sigmoid"``.
     reference_
         Per feature: share missing, median and quantiles over the training rows.
     tiers_
@@ -231,7 +225,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.forest_ = self._boost_again(rows)
         else:
             margins = self.forest_.margins(rows.matrix)
-        self._calibrate(rows, margins, calibrated)
+        self._calibrate(rows, margins, calibrated, codes)
         self._set_tiers(rows, margins, stopping if stopping.any() else calibrated)
         self.refits_ = self._boost_halves(rows, boosted, codes)
         periods = {"boosted": boosted, "later": stopping, "calibrated": calibrated}
@@ -245,28 +239,35 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _boost(self, rows: Rows, boosted: np.ndarray, later: np.ndarray) -> Forest:
         most, patience = self.n_estimators, self.early_stopping_rounds
         settings = [self._parameters(number) for number in range(self.n_seeds)]
-        return Forest(
-            [boost(rows, boosted, s, most, later, patience) for s in settings], self.n_jobs
-        )
+        found = [boosting.boost(rows, boosted, s, most, later, patience) for s in settings]
+        return Forest(found, self.n_jobs)
 
     def _boost_again(self, rows: Rows) -> Forest:
         """As many trees as were found, on all rows."""
-        everything, trees = np.ones(len(rows.target), dtype=bool), enumerate(self.forest_.trees)
-        boosters = [boost(rows, everything, self._parameters(k), count) for k, count in trees]
-        return Forest(boosters, self.n_jobs)
+        everything, trees = np.ones(len(rows.target), dtype=bool), self.forest_.trees
+        settings = [self._parameters(number) for number in range(self.n_seeds)]
+        pairs = zip(settings, trees, strict=True)
+        return Forest([boosting.boost(rows, everything, *pair) for pair in pairs], self.n_jobs)
 
     def _cross_fit(self, rows: Rows, groups: np.ndarray) -> np.ndarray:
         """Margins from trees like those of `_boost_again` that saw nothing of the row's group."""
-        folds = draw_folds(groups, self.n_folds, self.seed)
+        folds = boosting.draw_folds(groups, self.n_folds, self.seed)
         settings = [self._parameters(number) for number in range(self.n_seeds)]
-        return cross_fit(rows, folds, settings, self.forest_.trees, self.n_jobs)
+        return boosting.cross_fit(rows, folds, settings, self.forest_.trees, self.n_jobs)
 
-    def _calibrate(self, rows: Rows, margins: np.ndarray, mask: np.ndarray) -> None:
-        self.calibrator_ = None
+    def _calibrate(
+        self, rows: Rows, margins: np.ndarray, mask: np.ndarray, groups: np.ndarray
+    ) -> None:
+        self.calibrator_, self.spread_ = None, None
         if self.calibration is not None:
             weight = None if rows.weight is None else rows.weight[mask]
             own, labels = margins[mask], rows.target[mask]
             self.calibrator_ = fit_calibrator(self.calibration, own, labels, weight)
+            risks = self.calibrate(own)
+            if self.calibration == "sigmoid":
+                self.spread_ = CalibrationSpread.of(own, labels, risks, groups[mask], weight)
+
+    spread_: CalibrationSpread | None
 
     def _set_tiers(self, rows: Rows, margins: np.ndarray, mask: np.ndarray) -> None:
         risks = self.calibrate(margins[mask])
@@ -278,7 +279,9 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """The same trees on random halves of the groups, to see which reasons hold."""
         numbers = range(self.n_seeds, self.n_seeds + self.n_refits)
         settings = [self._parameters(number) for number in numbers]
-        halves = boost_halves(rows, boosted, groups, settings, self.forest_.trees[0], self.seed)
+        halves = boosting.boost_halves(
+            rows, boosted, groups, settings, self.forest_.trees[0], self.seed
+        )
         return Forest(halves, self.n_jobs) if halves else None
 
     def set_columns(self, columns: ModelColumns) -> None:
@@ -312,7 +315,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _parameters(self, number: int) -> dict[str, Any]:
         directions = list(self.directions.values()) if self.monotone else []
         settings = self.get_params(deep=False)
-        return set_parameters(settings, directions, seed=self.seed + 1000 * number)
+        return boosting.set_parameters(settings, directions, seed=self.seed + 1000 * number)
 
     @property
     def directions(self) -> dict[str, int]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from poverty_risk.boosting import Forest
-from poverty_risk.calibration import load_calibrator
+from poverty_risk.calibration import CalibrationSpread, load_calibrator
 from poverty_risk.exceptions import Fault, ModelFolderError, PovertyRiskError
 from poverty_risk.features.spec import parse_catalog
 from poverty_risk.model_columns import ModelColumns
@@ -55,6 +55,7 @@ def dump(model: Any) -> tuple[dict[str, Any], dict[str, str]]:
 def _state(model: Any) -> dict[str, Any]:
     return dump_declared(model) | {
         "calibrator": None if model.calibrator_ is None else model.calibrator_.to_dict(),
+        "spread": None if model.spread_ is None else model.spread_.to_dict(),
         "tiers": model.tiers_,
         "reference": model.reference_,
         "training": model.training_,
@@ -92,6 +93,8 @@ def restore(kind: Any, state: Mapping[str, Any], texts: Mapping[str, str]) -> An
     model.set_columns(columns)
     calibrator = state["calibrator"]
     model.calibrator_ = None if calibrator is None else load_calibrator(calibrator)
+    spread = state.get("spread")  # models of older versions have none
+    model.spread_ = None if spread is None else CalibrationSpread.from_dict(spread)
     model.tiers_, model.reference_ = dict(state["tiers"]), dict(state["reference"])
     model.training_ = dict(state["training"])
     kept = {

@@ -1,0 +1,126 @@
+"""How sure a calibrated risk is: an interval from what other villages would have taught."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+from scipy.stats import t as student
+
+from poverty_risk.calibration import SigmoidCalibrator
+from poverty_risk.exceptions import DeclarationError, Fault
+from poverty_risk.model import RiskModel
+from poverty_risk.wording import load_locale
+
+__all__ = ["build_risk_intervals", "describe_interval"]
+
+FEWEST_REFITS = 3
+
+
+def build_risk_intervals(
+    model: RiskModel, features: pd.DataFrame, level: float = 0.9
+) -> pd.DataFrame:
+    """Between what values a household's risk lies, given what the model could learn.
+
+    Parameters
+    ----------
+    model
+        Calibrated by ``"sigmoid"``, with three refits at least.
+    features
+        Features; columns are found by name.
+    level
+        Share of the risks that lie within their intervals.
+
+    Returns
+    -------
+    DataFrame
+        Index of `features`; ``low`` and ``high``, in [0, 1], around the risk.
+
+    Raises
+    ------
+    DeclarationError
+        A model without refits or without such a calibration, or a level outside (0, 1).
+
+    Notes
+    -----
+    The interval is of the risk of *households with these features*: what sets this household apart
+    and stands in no record is not in it, nor is a year that is unlike those learned from.
+
+    A model learned from half of the villages, drawn without replacement, is as far from the model of
+    all villages as that is from one of a county without end (delete-half jackknife). Its variance
+    and that of the calibration, clustered by village, add up in log-odds; quantiles are those of
+    Student's t with as many degrees of freedom as there are refits.
+
+    References
+    ----------
+    Shao, J. and Wu, C. F. J. (1989). A general theory for jackknife variance estimation.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from poverty_risk import RiskModel, build_risk_intervals
+    >>> index = pd.MultiIndex.from_product([[f"h{i}" for i in range(400)],
+    ...     pd.to_datetime(["2021-01-01", "2023-01-01"])], names=["household_id", "as_of_date"])
+    >>> rng = np.random.default_rng(0)
+    >>> features = pd.DataFrame({"income": rng.normal(size=800)}, index=index)
+    >>> labels = (features["income"] + rng.normal(size=800) < -1.5).astype(float)
+    >>> model = RiskModel(n_estimators=20, min_child_samples=20, n_refits=4, n_jobs=1)
+    >>> found = build_risk_intervals(model.fit(features, labels), features)
+    >>> risk = model.risk(features)
+    >>> bool(((found["low"] <= risk) & (risk <= found["high"])).all())
+    True
+    """
+    _check(model, level)
+    calibrator, spread, refits = model.calibrator_, model.spread_, model.refits_
+    assert isinstance(calibrator, SigmoidCalibrator)
+    assert spread is not None
+    assert refits is not None
+    margin = model.margin(features).to_numpy()
+    halves = refits.margins_of_each(model.columns_.matrix(features))
+    of_trees = calibrator.slope**2 * np.mean((halves - margin) ** 2, axis=0)
+    reach = float(student.ppf((1.0 + level) / 2.0, len(halves)))
+    half = reach * np.sqrt(of_trees + spread.variance(margin))
+    centre = calibrator.slope * margin + calibrator.intercept
+    return pd.DataFrame({"low": expit(centre - half), "high": expit(centre + half)}, features.index)
+
+
+def _check(model: RiskModel, level: float) -> None:
+    faults = []
+    if model.spread_ is None:
+        found = f"calibration {model.calibration!r}, or a model of an older version"
+        faults.append(Fault("model", found, "'sigmoid'", "Train it again."))
+    refits = 0 if model.refits_ is None else len(model.refits_.boosters)
+    if refits < FEWEST_REFITS:
+        expected = f"{FEWEST_REFITS} or more"
+        faults.append(Fault("model", f"{refits} refits", expected, "Train with n_refits=6."))
+    if not 0.0 < level < 1.0:
+        faults.append(Fault("level", f"{level}", "between 0 and 1", "Correct it."))
+    if faults:
+        raise DeclarationError(faults)
+
+
+def describe_interval(low: float, high: float, locale: str = "zh") -> str:
+    """An interval in words, in the same count of households as `describe_risk`.
+
+    Parameters
+    ----------
+    low, high
+        Ends of the interval.
+    locale
+        ``"zh"`` or ``"en"``.
+
+    Returns
+    -------
+    str
+        A sentence.
+
+    Examples
+    --------
+    >>> describe_interval(0.034, 0.12, "en")
+    'of 100 such households between 3 and 12'
+    >>> describe_interval(0.0004, 0.012, "en")
+    'of 1,000 such households between 0 and 12'
+    """
+    key, base = ("between", 100) if high >= 0.02 else ("between_rare", 1000)
+    words = load_locale(locale)["reasons"]
+    return str(words[key]).format(low=int(low * base), high=int(np.ceil(high * base - 1e-9)))

@@ -7,6 +7,7 @@ import functools
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -314,11 +315,12 @@ class _Question:
         return answers, features
 
     def _make_index(self, ids: np.ndarray) -> pd.MultiIndex:
-        households = pd.Index(ids, dtype="str")
-        # The levels as they are: finding them again costs as much as a household's features.
+        # The levels as they are: finding them again would cost more than the rest for one household.
+        levels: list[Any] = [pd.Index(ids, dtype="str"), self.asked.as_of]
+        codes: list[Any] = [np.arange(len(ids)), np.zeros(len(ids), dtype=np.intp)]
         return pd.MultiIndex(
-            levels=[households, self.asked.as_of],
-            codes=[np.arange(len(ids)), np.zeros(len(ids), dtype=np.intp)],
+            levels=levels,
+            codes=codes,
             names=["household_id", "as_of_date"],
             verify_integrity=False,
         )

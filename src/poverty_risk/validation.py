@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -12,6 +12,9 @@ import pyarrow.compute as pc
 
 from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.schema import ARROW_TYPES, Column, Table
+
+if TYPE_CHECKING:
+    import duckdb
 
 __all__ = [
     "REJECTED_COLUMNS",
@@ -301,6 +304,8 @@ def validate_table(name: str, table: Table, raw: pa.Table) -> ValidatedTable:
     key and the same known date, the later in canonical order stays; the other is rejected as a
     conflict, because nobody can tell which one the office believed.
     """
+    import duckdb  # noqa: PLC0415 - a history that was validated before needs none
+
     with duckdb.connect() as connection:
         try:
             rules = _load(connection, table, raw)

@@ -14,8 +14,8 @@ from pydantic import Field, field_validator, model_validator
 
 from poverty_risk.declarations import Declared, parse_declaration, read_yaml
 from poverty_risk.exceptions import DeclarationError, Fault
-from poverty_risk.expressions import find_names
 from poverty_risk.features.words import FeatureWords
+from poverty_risk.language import find_names
 from poverty_risk.schema import Schema
 from poverty_risk.windows import Lookback
 

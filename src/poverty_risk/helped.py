@@ -172,7 +172,7 @@ def guard_helped(
     a logistic regression on the features.
 
     What this cannot know: needs that officers saw and nobody recorded, and what would become of those
-    who are helped always, because nobody like them is left. Recorded income contains the help that a
+    who are helped always, as nobody like them is left. Recorded income contains the help that a
     household got; its risk without help is still told too low. Metrics on test labels judge the risk
     with help: a guarded model must look worse there.
 
@@ -190,8 +190,8 @@ def guard_helped(
     >>> points = build_prediction_points(tables, "2023-01-01")
     >>> labels = label_returns(tables, points, "12mo", "any")
     >>> rows = guard_helped(tables, labels, method="exclude")
-    >>> len(rows) < labels.notna().sum(), set(rows["weight"])
-    (True, {1.0})
+    >>> bool(len(rows) < labels.notna().sum()), rows["weight"].unique().tolist()
+    (True, [1.0])
     """
     _check_method(method, features)
     labels = labels.dropna()

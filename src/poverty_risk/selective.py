@@ -30,11 +30,21 @@ class SeenEvaluation:
         Index (name, metric); columns estimate (weighted), low, high, replicates (resamples in which it
         was defined), unweighted (what the same visits say when each counts once).
     sample
-        points; coverable : points with a propensity above 0, of whom all estimates speak; visited;
+        What the visits are worth. points; coverable : points with a propensity above 0, of whom all estimates speak; visited;
         failed : visits without an outcome; seen : visits with one; positives; effective : number of
         equally weighted visits that would tell as much (Kish); effective_positives : the same among
         the positives, which bounds what can be said of recall; largest_share : of one point in the
         total weight.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from poverty_risk import evaluate_seen
+    >>> risk = pd.Series(np.linspace(0.01, 0.6, 200))
+    >>> looks = pd.DataFrame({"visited": np.arange(200) % 2 == 0, "propensity": 0.5})
+    >>> found = evaluate_seen((risk > 0.5).astype(float), looks, {"model": risk}, replicates=20)
+    >>> found.sample[["visited", "effective"]].tolist()
+    [100.0, 100.0]
     """
 
     metrics: pd.DataFrame

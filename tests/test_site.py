@@ -299,7 +299,7 @@ def test_the_site_loads_nothing_from_elsewhere(site):
 
 def test_every_page_is_in_the_navigation(site, pages):
     index = (site / "index.html").read_text(encoding="utf-8")
-    navigation = index.split('class="md-nav md-nav--primary')[1]
+    navigation = index.split('class="md-nav md-nav--primary')[1].split('class="md-content"')[0]
     linked = set(re.findall(r'href="([^"#]+\.html)"', navigation))
     made = {path.removesuffix(".md") + ".html" for path in pages if path.endswith(".md")}
     assert made <= linked

@@ -76,8 +76,10 @@ def write_outputs() -> None:
         begun: dict[str, Any] = {}
         for page in list_pages():
             names = begun if page == FIRST else dict(begun)
+            printed = run_page(page, names)
+            # Read again: somebody may have edited the page while its code ran.
             text = (DOCS / page).read_text(encoding="utf-8")
-            for ran in run_page(page, names):
+            for ran in printed:
                 block = f"```python\n{ran.source}```\n"
                 old = block + (f"\n```text\n{ran.expected}```\n" if ran.expected else "")
                 new = block + (f"\n```text\n{ran.printed}```\n" if ran.printed else "")

@@ -38,7 +38,7 @@ THEMES = {
         "How good risks are, for whom, and whether something knew the future.",
         (
             *("evaluation", "figures", "candidates", "selection", "fairness", "audit_groups"),
-            *("leakage", "survival"),
+            *("leakage", "risk_intervals", "unlike"),
         ),
     ),
     "reasons": (

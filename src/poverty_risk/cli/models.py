@@ -140,6 +140,14 @@ def evaluate(
     type=click.IntRange(1),
     help="Households in memory at a time; fewer need less of it, and more time.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["embedded", "spark"]),
+    default="embedded",
+    show_default=True,
+    help="Where it is computed; 'spark' needs the extra of that name, and Java.",
+)
+@click.option("--master", help="Of Spark, such as spark://host:7077 or local[2].")
 @REASON
 def predict(
     config_path: Path,
@@ -149,6 +157,8 @@ def predict(
     as_of: str | None,
     locale: str | None,
     households: int | None,
+    engine: str,
+    master: str | None,
     reason: str,
 ) -> None:
     """Score every household of a history, or of a folder of counties; write the ranking by risk.
@@ -160,7 +170,12 @@ def predict(
     config = load(
         config_path, folder, output, **{"scoring.as_of_date": as_of, "scoring.locale": locale}
     )
-    if config.history.source == "folder":
+    if engine == "spark":
+        if config.history.source != "folder":
+            message = "Spark reads histories on disk: give their folder with --folder."
+            raise click.UsageError(message)
+        rounds = workflows.score_on_spark(config, model, master)
+    elif config.history.source == "folder":
         rounds = workflows.score_folder(config, model, households)
     else:
         tables, _ = workflows.read_tables(config)

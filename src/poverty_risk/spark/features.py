@@ -11,18 +11,23 @@ import pyarrow as pa
 
 from poverty_risk.features.queries import query_features
 from poverty_risk.features.spec import FeatureSpec
-from poverty_risk.spark.queries import ENTITY, rewrite
-from poverty_risk.spark.records import SparkHistory, open_tables, viewed
+from poverty_risk.spark.queries import ENTITY, VIEW, rewrite
+from poverty_risk.spark.records import SparkHistory, entity_of, open_tables, viewed
 from poverty_risk.spark.session import import_ibis_dialect, needed_settings, start_session
 from poverty_risk.tables import HistoryTables
 
-__all__ = ["compute_features", "query_points"]
+__all__ = ["compute_features", "query_beside"]
 
 
-def query_points(
-    session: Any, history: SparkHistory, points: Any, queries: Mapping[str, str]
-) -> dict[str, Any]:
-    """Spark frames of queries over the records of points, by name; nothing is computed yet.
+def query_beside(
+    session: Any,
+    history: SparkHistory,
+    points: Any,
+    queries: Mapping[str, str],
+    *,
+    beside: Any = None,
+) -> Any:
+    """The columns of queries beside their points; a Spark frame, of which nothing is computed yet.
 
     Parameters
     ----------
@@ -31,12 +36,25 @@ def query_points(
     history
         The records.
     points
-        Spark frame of points, with the columns that `engine.POINTS` declares.
+        Spark frame of points, one per household, with the columns that `engine.POINTS` declares.
     queries
-        SQL in Ibis's dialect for Spark.
+        Rewritten SQL, by names that begin with the table that is read.
+    beside
+        Frame with the same households, or more of them; `points` by default.
     """
-    with viewed({"points": points, **history.records}):
-        return {name: session.sql(rewrite(query)) for name, query in queries.items()}
+    # In one statement: joined one after the other, Spark would look at all of the plan again each time.
+    columns, joins = ["beside.*"], []
+    for number, (name, query) in enumerate(queries.items()):
+        # A household is its own point; grouped by it, its row is where its other rows are.
+        entity = entity_of(history.schema, name.split()[0])
+        key = ENTITY if entity == "household_id" else "point"
+        columns.append(f"q{number}.* EXCEPT (point, {ENTITY})")
+        joins.append(f"LEFT JOIN ({query}) AS q{number} ON beside.household_id = q{number}.{key}")
+    view = VIEW.format("beside")
+    text = f"SELECT {', '.join(columns)} FROM {view} AS beside {' '.join(joins)}"
+    frames = {"points": points, "beside": points if beside is None else beside, **history.records}
+    with viewed(frames):
+        return session.sql(text)
 
 
 def compute_features(
@@ -80,8 +98,11 @@ def run_on_spark(
     session = start_session()
     with needed_settings(session):
         history = open_tables(session, tables)
-        frames = query_points(session, history, session.createDataFrame(points), queries)
-        found = {name: frame.drop(ENTITY).toArrow() for name, frame in frames.items()}
+        with viewed({"points": session.createDataFrame(points), **history.records}):
+            found = {
+                name: session.sql(rewrite(query)).drop(ENTITY).toArrow()
+                for name, query in queries.items()
+            }
     if on_chunk is not None:
         on_chunk(points.num_rows)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from poverty_risk.data_gaps import catalog_of
 from poverty_risk.features.queries import compile_features
 from poverty_risk.model import RiskModel
 from poverty_risk.prediction_folder import COLUMNS
-from poverty_risk.spark.features import query_points
-from poverty_risk.spark.queries import ENTITY
+from poverty_risk.schema import Condition
+from poverty_risk.spark.features import query_beside
+from poverty_risk.spark.queries import ENTITY, rewrite
 from poverty_risk.spark.records import COUNTY, SparkHistory, entity_of
 from poverty_risk.spark.scoring import Scoring, pack_model, score_batches
 from poverty_risk.spark.session import import_ibis_dialect
@@ -74,19 +75,22 @@ class Job:
 
     def write(self, folder: Path) -> dict[str, Path]:
         """Write the answers of each county as one file; the files by county."""
-        # Kept, because every query reads the points anew.
-        reviewed = self._review().persist()
-        try:
-            ranked = self._rank(self._score(reviewed, self._build_features(reviewed)))
-            writer = ranked.write.partitionBy(NUMBER).option("compression", "zstd")
-            writer.parquet(folder.resolve().as_uri())
-        finally:
-            reviewed.unpersist()
+        points = self._keep(self._find_points(), folder / "points")
+        reviewed = self._keep(self._review(points), folder / "reviewed")
+        ranked = self._rank(self._score(self._build_features(reviewed)))
+        writer = ranked.write.partitionBy(NUMBER).option("compression", "zstd")
+        writer.parquet((folder / "answers").as_uri())
         files: dict[str, Path] = {}
         for number, county in enumerate(self.dates):
             # None where nobody lives; one otherwise, because a county is ranked in one partition.
-            files |= dict.fromkeys([county], *folder.glob(f"{NUMBER}={number}/*.parquet"))
+            found = (folder / "answers").glob(f"{NUMBER}={number}/*.parquet")
+            files |= dict.fromkeys([county], *found)
         return files
+
+    def _keep(self, frame: Any, place: Path) -> Any:
+        """The same rows from files: every query reads them, and a lost worker does not take them along."""
+        frame.write.parquet(place.as_uri())
+        return self.session.read.parquet(place.as_uri())
 
     @functools.cached_property
     def _line(self) -> dict[int, float]:
@@ -96,42 +100,10 @@ class Job:
     def _groups(self) -> list[str]:
         """Groups of households, such as the village, of which a table is there."""
         groups = self.task.schema.groups
-        return [name for name, group in groups.items() if group.table in self.history.records]
-
-    def _review(self) -> Any:
-        """All households, with their groups, and the reason of those outside the cohort."""
-        schema, dialect = self.task.schema, import_ibis_dialect()
-        queries = {name: compile_group(schema, name, dialect) for name in self._groups}
-        points = self._find_points()
-        for name, frame in self._ask(points, queries).items():
-            found = frame.withColumnRenamed("value", f"{name}_id")
-            points = points.drop(f"{name}_id").join(found, KEY, "left")
-        if "village_id" not in points.columns:
-            points = points.selectExpr("*", "CAST(NULL AS STRING) AS village_id")
-        conditions = [
-            item
-            for item in find_conditions(schema, self.task.cohort)
-            if item.table in self.history.records
-        ]
-        queries = {
-            f"met_{number}": compile_condition(schema, item, self._line, dialect)
-            for number, item in enumerate(conditions)
-        }
-        from pyspark.sql import functions as f  # noqa: PLC0415
-
-        reason = f.lit(None).cast("string")
-        asked = zip(self._ask(points, queries).items(), conditions, strict=True)
-        for (name, frame), item in asked:
-            # 0: a record whose condition cannot be decided counts as not met; NULL: no record at all.
-            met = frame.select(KEY, f.coalesce("met", f.lit(0.0)).alias(name))
-            points = points.join(met, KEY, "left")
-            absent = f.lit(0.0 if item.if_absent == "drop" else 1.0)
-            failed = f.coalesce(name, absent) != 1.0
-            reason = f.coalesce(reason, f.when(failed, f.lit(item.reason)))
-        return points.withColumn("exclusion", reason).drop(*queries)
+        return [name for name, group in groups.items() if group.table in self.history.rows]
 
     def _find_points(self) -> Any:
-        """Every household with any record, once, on its county's as-of date."""
+        """Every household with any record, once, on its county's as-of date; with its groups."""
         ids = [
             frame.select(COUNTY, KEY)
             for name, frame in self.history.rows.items()
@@ -145,9 +117,10 @@ class Job:
                 "as_of_date": [date.date() for date in self.dates.values()],
             }
         )
-        dates = self.session.createDataFrame(days)
         name = f"substring({KEY}, length({COUNTY}) + 2)" if self.history.several else KEY
-        return households.join(dates.hint("broadcast"), COUNTY).selectExpr(
+        return households.join(
+            self.session.createDataFrame(days).hint("broadcast"), COUNTY
+        ).selectExpr(
             COUNTY,
             NUMBER,
             KEY,
@@ -158,26 +131,53 @@ class Job:
             "CAST(NULL AS DATE) AS horizon_end",
         )
 
-    def _ask(self, points: Any, queries: Mapping[str, str]) -> dict[str, Any]:
-        """Rows of queries by household."""
-        frames = query_points(self.session, self.history, points, queries)
-        # The household is its own point; of villages, the point alone names it.
-        return {
-            name: frame.drop(ENTITY).withColumnRenamed("point", KEY)
-            for name, frame in frames.items()
-        }
+    def _review(self, points: Any) -> Any:
+        """Points with their groups, and with the reason of those outside the cohort."""
+        schema, dialect = self.task.schema, import_ibis_dialect()
+        queries = {}
+        for name in self._groups:
+            query = rewrite(compile_group(schema, name, dialect))
+            queries[f"{schema.groups[name].table} {name}"] = (
+                f"SELECT {ENTITY}, point, value AS {name}_id FROM ({query})"
+            )
+        bare = points.drop(*(f"{name}_id" for name in self._groups))
+        grouped = query_beside(self.session, self.history, points, queries, beside=bare)
+        conditions = [
+            item
+            for item in find_conditions(schema, self.task.cohort)
+            if item.table in self.history.rows
+        ]
+        queries = {}
+        for number, item in enumerate(conditions):
+            query = rewrite(compile_condition(schema, item, self._line, dialect))
+            # 0: a record whose condition cannot be decided counts as not met; NULL: no record at all.
+            queries[f"{item.table} {number}"] = (
+                f"SELECT {ENTITY}, point, coalesce(met, 0D) AS met_{number} FROM ({query})"
+            )
+        found = query_beside(self.session, self.history, grouped, queries)
+        return self._tell_exclusion(found, conditions)
+
+    def _tell_exclusion(self, found: Any, conditions: Sequence[Condition]) -> Any:
+        from pyspark.sql import functions as f  # noqa: PLC0415
+
+        reason = f.lit(None).cast("string")
+        for number, item in enumerate(conditions):
+            absent = f.lit(0.0 if item.if_absent == "drop" else 1.0)
+            failed = f.coalesce(f"met_{number}", absent) != 1.0
+            reason = f.coalesce(reason, f.when(failed, f.lit(item.reason)))
+        met = [f"met_{number}" for number in range(len(conditions))]
+        return found.withColumn("exclusion", reason).drop(*met)
 
     def _build_features(self, reviewed: Any) -> Any:
-        """Values of the features that read a table, of the members of the cohort."""
+        """Values of the features that read a table, beside all points; none outside the cohort."""
         catalog = catalog_of(self.model)
-        specs = [spec for spec in catalog.specs if spec.table in self.history.records]
+        specs = [spec for spec in catalog.specs if spec.table in self.history.rows]
         queries = compile_features(specs, self.task.schema, self._line, import_ibis_dialect())
-        features = reviewed.filter("exclusion IS NULL").select(KEY)
-        for frame in self._ask(reviewed.filter("exclusion IS NULL"), queries).values():
-            features = features.join(frame, KEY, "left")
-        return features
+        rewritten = {name: rewrite(query) for name, query in queries.items()}
+        members = reviewed.filter("exclusion IS NULL")
+        return query_beside(self.session, self.history, members, rewritten, beside=reviewed)
 
-    def _score(self, reviewed: Any, features: Any) -> Any:
+    def _score(self, features: Any) -> Any:
         """Answers of all households, from Python workers."""
         groups = [f"{name}_id" for name in self._groups]
         columns = {COUNTY: pa.string(), NUMBER: pa.int64()}
@@ -192,12 +192,12 @@ class Job:
             columns,
         )
         shared = self.session.sparkContext.broadcast(scoring)
-        told = reviewed.join(features, KEY, "left").withColumn(KEY, reviewed[NAME])
+        told = features.drop(KEY).withColumnRenamed(NAME, KEY)
         if self.history.several and "village_id" in groups:
             village = f"substring(village_id, length({COUNTY}) + 2)"
             told = told.selectExpr("* EXCEPT (village_id)", f"{village} AS village_id")
         ddl = ", ".join(f"`{name}` {SPARK_TYPES[kind]}" for name, kind in columns.items())
-        return told.drop(NAME, "point", "as_of_date", "horizon_end").mapInArrow(
+        return told.drop("point", "as_of_date", "horizon_end").mapInArrow(
             score_batches(shared), ddl
         )
 

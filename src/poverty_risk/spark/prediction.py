@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ def predict_counties(
     as_of_date: str | pd.Timestamp | None = None,
     locale: str = "zh",
     explain: bool = True,
+    line: Mapping[int, float] | None = None,
+    observed_to: str | pd.Timestamp | None = None,
     session: Any = None,
 ) -> dict[str, Path]:
     """Predict all households of one or many counties on Spark.
@@ -43,6 +46,8 @@ def predict_counties(
         county and named like it; at a place that driver and workers see under the same path.
     output, model, as_of_date, locale, explain
         See `predict_folder`. The place of `output` has to be seen by driver and workers, too.
+    line, observed_to
+        As in `read_history`, for all counties.
     session
         The Spark session; the running one, or a new one, by default. Its Python workers need this
         package, of this version.
@@ -74,7 +79,7 @@ def predict_counties(
         needed_settings(session),
         hold_lock(output, f"predictions '{output.name}'", longest_wait=0),
     ):
-        history = open_counties(session, folder, task.schema)
+        history = open_counties(session, folder, task.schema, line, observed_to)
         for names in history.counties.values():
             check_tables(names, find_conditions(task.schema, task.cohort))
         dates = {
@@ -91,7 +96,7 @@ def predict_counties(
         if dates:
             job = Job(session, history, loaded, task, dates, locale, explain)
             with tempfile.TemporaryDirectory(dir=output, prefix=".spark-") as place:
-                for county, path in job.write(Path(place) / "answers").items():
+                for county, path in job.write(Path(place)).items():
                     made[county].adopt(path)
         return {county: place.complete(county) for county, place in made.items()}
 
@@ -108,6 +113,8 @@ def _ask(
     return {
         "engine": "spark",
         "history": history.digests[county],
+        "line": {str(year): value for year, value in (history.line or {}).items()},
+        "observed_to": str(history.observed_to[county].date()),
         "as_of_date": str(as_of.date()),
         "model_id": getattr(model, "model_id_", "unsaved"),
         "locale": locale,

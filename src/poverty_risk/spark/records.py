@@ -92,7 +92,13 @@ def open_tables(session: Any, tables: HistoryTables) -> SparkHistory:
     return SparkHistory(tables.schema, counties, tables.line, end, {}, rows)
 
 
-def open_counties(session: Any, folder: str | Path, schema: Schema) -> SparkHistory:
+def open_counties(
+    session: Any,
+    folder: str | Path,
+    schema: Schema,
+    line: Mapping[int, float] | None = None,
+    observed_to: str | pd.Timestamp | None = None,
+) -> SparkHistory:
     """Histories on disk, which `HistoryTables.write` wrote, one folder per county.
 
     Parameters
@@ -103,6 +109,8 @@ def open_counties(session: Any, folder: str | Path, schema: Schema) -> SparkHist
         A county's folder, or a folder of such folders, at a place that all workers see.
     schema
         What is declared.
+    line, observed_to
+        As in `read_history`, of all counties.
 
     Raises
     ------
@@ -125,7 +133,8 @@ def open_counties(session: Any, folder: str | Path, schema: Schema) -> SparkHist
         raise HistoryError(faults)
     told = {county: fact for county, fact in facts.items() if fact is not None}
     counties = {county: frozenset(fact["tables"]) for county, fact in told.items()}
-    ends = {county: pd.Timestamp(fact["end"]) for county, fact in told.items()}
+    ends = {county: pd.Timestamp(observed_to or fact["end"]) for county, fact in told.items()}
+    line = _one_line(told) if line is None else dict(line)
     rows = {}
     for name in schema.tables:
         paths = [
@@ -136,7 +145,7 @@ def open_counties(session: Any, folder: str | Path, schema: Schema) -> SparkHist
         if paths:
             rows[name] = _read(session, paths, schema, name, several="" not in folders)
     digests = {county: str(fact["digest"]) for county, fact in told.items()}
-    return SparkHistory(schema, counties, _one_line(told), ends, digests, rows)
+    return SparkHistory(schema, counties, line, ends, digests, rows)
 
 
 def _look_at_counties(

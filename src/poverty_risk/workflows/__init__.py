@@ -24,6 +24,7 @@ from poverty_risk.workflows.scoring import (
     latest_date,
     score_folder,
     score_latest,
+    score_on_spark,
 )
 from poverty_risk.workflows.training import (
     TaskResult,
@@ -91,6 +92,7 @@ __all__ = [
     "run_year",
     "score_folder",
     "score_latest",
+    "score_on_spark",
     "tell_round",
     "train_task",
     "tune",

@@ -102,6 +102,51 @@ def score_folder(
         yield own, {"answer": answer, "predictions": path, **paths}
 
 
+def score_on_spark(
+    config: Config, model: str | Path, master: str | None = None
+) -> Iterator[tuple[Config, dict[str, Any]]]:
+    """Score a county or the counties of a province on Spark; as `score_folder`.
+
+    Parameters
+    ----------
+    config, model
+        As in `score_folder`.
+    master
+        Spark's master; by default what ``spark-submit`` or Spark's own settings say.
+
+    Yields
+    ------
+    tuple
+        As `score_folder`; the files of all counties lie in the office's folder of the whole.
+    """
+    # An extra, and seconds to import.
+    from poverty_risk.spark import predict_counties, start_session  # noqa: PLC0415
+
+    history, scoring = config.history, config.scoring
+    loaded = load_model(model)
+    session = start_session(master)
+    try:
+        files = predict_counties(
+            history.folder or Path(),
+            config.output / OFFICE_ONLY / PREDICTIONS,
+            model=loaded,
+            as_of_date=None if scoring.as_of_date is None else str(scoring.as_of_date),
+            locale=scoring.locale,
+            line=config.line,
+            observed_to=None if history.observed_to is None else str(history.observed_to),
+            session=session,
+        )
+    finally:
+        session.stop()
+    for name, path in files.items():
+        own = config
+        if name:
+            own = config.model_copy(update={"output": config.output / name})
+        answer = read_predictions(path)
+        paths = _write_ranking(own, answer, answer, task_of(loaded))
+        yield own, {"answer": answer, "predictions": path, **paths}
+
+
 def _write_ranking(
     config: Config, answer: pd.DataFrame, groups: pd.DataFrame, task: PredictionTask
 ) -> dict[str, Path]:

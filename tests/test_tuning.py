@@ -315,6 +315,15 @@ def test_a_search_starts_from_the_parameters_in_use(searched):
     assert (first["num_leaves"], first["state"]) == (7, "complete")
 
 
+def test_the_parameters_in_use_are_tested_on_the_same_periods(panel, searched):
+    settings = FEW | {"num_leaves": 7}
+    own = compare_candidates(
+        panel, {"own": Candidate()}, "own", settings=settings, replicates=0, seed=2
+    )
+    assert searched.base_value == pytest.approx(own.summary.loc["own", "average_precision"])
+    assert searched.last["base"] == pytest.approx(own.last.loc["own", "average_precision"])
+
+
 def test_the_best_is_the_best_complete_trial_of_the_earlier_periods(searched):
     complete = searched.trials[searched.trials["state"] == "complete"]
     assert searched.value == complete["value"].max()

@@ -161,7 +161,7 @@ def compare_candidates(
     table = _tell_periods(panel, values, drawn, learned, objective, reference, level)
     simplicity = {name: candidate.members for name, candidate in candidates.items()}
     summary = _summarise(table, drawn, panel.earlier, simplicity, objective, reference, level)
-    chosen = _choose(summary, simplicity, tie)
+    chosen = _choose(summary, simplicity, tie * float(summary[objective].max()))
     summary.insert(0, "chosen", summary.index == chosen)
     columns = ["points", "positives", *names, "difference", "low", "high"]
     last = table[~table["earlier"]].droplevel("period").loc[summary.index, columns]
@@ -287,9 +287,9 @@ def _summarise(
 
 
 def _choose(summary: pd.DataFrame, simplicity: Mapping[str, int], tie: float) -> str:
-    """The simplest of those whose mean regret is least, within the tie; then as declared."""
+    """The simplest of those whose mean regret is least, or larger by no more; then as declared."""
     regret = summary["mean_regret"]
-    near = regret <= regret.min() + tie * summary.iloc[:, 0].max()
+    near = regret <= regret.min() + tie
     return min((n for n in simplicity if near[n]), key=lambda name: simplicity[name])
 
 

@@ -365,7 +365,12 @@ def _conclude(
     ]
     index = pd.Index([trial.number for trial in over], name="trial")
     last, found = panel.periods[-1], dict(base) | dict(best.parameters)
-    before = [_test(panel, space.objective, period, base, seed) for period in panel.earlier]
+    first = over[0]
+    if first.state == "complete" and {**base, **first.parameters} == dict(base):
+        before = first.value
+    else:
+        tested = [_test(panel, space.objective, period, base, seed) for period in panel.earlier]
+        before = float(np.mean(tested))
     apart = {
         name: _test(panel, space.objective, last, settings, seed)
         for name, settings in (("best", found), ("base", base))
@@ -373,7 +378,7 @@ def _conclude(
     return TuningResult(
         parameters=dict(best.parameters),
         value=best.value,
-        base_value=float(np.mean(before)),
+        base_value=before,
         trials=pd.DataFrame(rows, index=index),
         last=pd.Series(apart, name=space.objective),
     )

@@ -86,13 +86,13 @@ def draw_line(ranges: list[list[float]]) -> dict[str, Any]:
     sizes, seconds, peaks = (np.array(column) for column in zip(*ranges, strict=True))
     # The first range also loads and compiles.
     pace = seconds[1:].sum() / sizes[1:].sum()
-    slope = np.polyfit(np.cumsum(sizes)[1:] / 1e6, peaks[1:], 1)[0] if len(sizes) > 2 else np.nan
+    early, late = np.array_split(peaks, 2)
     return {
         "households": int(sizes.sum()),
         "households_per_second": round(1 / pace),
         "peak_memory_gb": round(float(peaks.max()), 2),
-        "median_peak_memory_gb": round(float(np.median(peaks)), 2),
-        "memory_slope_gb_per_million": round(float(slope), 4),
+        "median_peak_of_first_half_gb": round(float(np.median(early)), 3),
+        "median_peak_of_second_half_gb": round(float(np.median(late)), 3),
         "hours_for_30_million": round(NATION * pace / 3600, 2),
     }
 

@@ -53,9 +53,9 @@ def iter_history(
     schema, line, observed_to
         As in `read_history`.
 
-    Yields
-    ------
-    HistoryTables
+    Returns
+    -------
+    iterator of HistoryTables
         Each the same as ``read_history(folder).slice_households(start, stop)``: tables about villages
         whole, line, end and order numbers those of the whole history.
 
@@ -77,7 +77,7 @@ def iter_history(
     >>> sizes[:-1], sum(sizes) == len(tables.households)
     ([100, 100], True)
     """
-    yield from HistoryFolder(folder, schema, line, observed_to).chunks(households)
+    return HistoryFolder(folder, schema, line, observed_to).chunks(households)
 
 
 def find_counties(folder: str | Path) -> dict[str, Path]:

@@ -2,10 +2,11 @@
 
 Run with ``python benchmarks/selective_labels.py``; the figures are printed and kept in ``results/``. In
 each simulated county true hardship is known for all. Every half-year a tenth of the households is visited
-by a list that ranks by a model of the office's own identifications, with a part left to chance; what was
-true of the others is hidden. Then the hidden truth is compared with what can be told of it: from visits
-counted once, with unseen households taken as safe, and from visits weighted by their propensities. Errors
-are averaged over counties, with 95 % t intervals of their mean.
+by a list, with a part left to chance, and what was true of the others is hidden. The list ranks by a model
+of the office's own identifications, or by officers who beside it know of some households what no record
+tells. Then the hidden truth is compared with what can be told of it: from visits counted once, with unseen
+households taken as safe, and from visits weighted by their propensities. Errors are averaged over
+counties, with 95 % t intervals of their mean.
 """
 
 import argparse
@@ -20,7 +21,14 @@ import poverty_risk as pr
 from poverty_risk.ranking import Ranking
 
 CAPACITY = 0.10
-RANDOM_SHARES = (0.05, 0.30)
+LISTS = {
+    "list by a model, 5% at random": (0.05, 0.0),
+    "list by a model, 30% at random": (0.30, 0.0),
+    "list by officers who know more, 30% at random": (0.30, 0.3),
+}
+"""Share of the visits left to chance, and of coming hardship that officers know of."""
+TRAINED = tuple(LISTS)[1:]
+"""With fewer random visits there are too few outcomes to learn from."""
 TRAIN_DATES = pd.date_range("2019-07-01", "2022-07-01", freq="6MS").strftime("%Y-%m-%d").tolist()
 TEST_DATES = ["2023-07-01", "2024-01-01", "2024-07-01", "2025-01-01"]
 METRICS = ("auc", "average_precision", "recall_at_0.05", "calibration_ratio")
@@ -97,7 +105,14 @@ def judge_training(
         "weighted, to the power 0.5": (half["label"], half["weight"]),
         "weighted": (whole["label"], whole["weight"]),
     }
-    return {way: fit(catalog, task, features, *rows) for way, rows in ways.items()}
+    models = {way: fit(catalog, task, features, *rows) for way, rows in ways.items()}
+    # The later dates, which no trees were boosted on.
+    later = labels[labels.index.get_level_values("as_of_date") >= TRAIN_DATES[-2]]
+    for way in ("visits counted once", "unseen as safe"):
+        models[f"{way}, calibrated with weights"] = pr.calibrate_seen(
+            models[way], features.loc[later.index], later, looks
+        )
+    return models
 
 
 def measure_county(households: int, seed: int) -> dict[str, Any]:
@@ -112,19 +127,19 @@ def measure_county(households: int, seed: int) -> dict[str, Any]:
     identified = pr.label_returns(tables, train, "12mo", "identified").dropna()
     usual = fit(catalog, task, features, identified, None).risk(features)
     found: dict[str, Any] = {"outcome_rate": float(truth.loc[test.index].mean())}
-    for share in RANDOM_SHARES:
-        looks = visit(pd.concat([train, test]), usual, share, seed)
-        found[f"{share:.0%} of the visits at random"] = {
-            "evaluation": judge_evaluation(
-                truth.loc[test.index], looks, usual.loc[test.index], test["village_id"]
+    points = pd.concat([train, test])
+    rng = np.random.default_rng(seed)
+    for name, (share, known) in LISTS.items():
+        told = (rng.random(len(points)) < known) & (truth == 1.0)
+        looks = visit(points, usual.loc[points.index].mask(told, 0.9), share, seed)
+        own = truth.loc[test.index], looks, usual.loc[test.index], test["village_id"]
+        found[name] = {"evaluation": judge_evaluation(*own)}
+        if name in TRAINED:
+            models = judge_training(catalog, task, features, truth.loc[train.index], looks)
+            risks = {way: model.risk(features.loc[test.index]) for way, model in models.items()}
+            found[name]["training"] = pd.DataFrame(
+                {way: measure_all(truth.loc[test.index], risk) for way, risk in risks.items()}
             )
-        }
-    # Models learn from the last of these shares: fewer random visits have too few outcomes.
-    models = judge_training(catalog, task, features, truth.loc[train.index], looks)
-    own, known = features.loc[test.index], truth.loc[test.index]
-    found["training"] = pd.DataFrame(
-        {way: measure_all(known, model.risk(own)) for way, model in models.items()}
-    )
     return found
 
 
@@ -167,16 +182,19 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     for seed in range(options.seeds):
         counties.append(measure_county(options.households, seed))
         print(f"county {seed + 1} of {options.seeds}", flush=True)
-        print(counties[-1]["training"].round(3).to_string(), flush=True)
+        for name in TRAINED:
+            print(name, counties[-1][name]["training"].round(3).to_string(), sep="\n", flush=True)
     rate = mean_and_interval([county["outcome_rate"] for county in counties])
-    shares = [key for key in counties[0] if key.endswith("random")]
     return {
         "outcome_rate": rate,
         "evaluation": {
-            share: summarise_evaluation([county[share]["evaluation"] for county in counties])
-            for share in shares
+            name: summarise_evaluation([county[name]["evaluation"] for county in counties])
+            for name in LISTS
         },
-        f"training, {shares[-1]}": summarise_training([county["training"] for county in counties]),
+        "training": {
+            name: summarise_training([county[name]["training"] for county in counties])
+            for name in TRAINED
+        },
     }
 
 

@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 
 from poverty_risk import (
+    RiskModel,
     build_features,
     build_prediction_points,
     build_visit_list,
+    calibrate_seen,
     check_coverage,
     collect_looks,
     evaluate_seen,
@@ -300,3 +302,22 @@ def test_thresholds_of_tiers_count_a_row_by_its_weight():
     assert rows.quantile(values, mask, 0.9) == 0.2
     once = Rows(np.zeros((5, 1)), np.zeros(5), None, ["x"], [])
     assert once.quantile(values, mask, 0.9) == pytest.approx(np.quantile(values, 0.9))
+
+
+def test_level_of_risks_is_set_by_visits_and_their_order_kept():
+    rng = np.random.default_rng(3)
+    features = pd.DataFrame({"income": rng.normal(size=4000)})
+    chance = 1 / (1 + np.exp(2.0 + 1.5 * features["income"]))
+    truth = pd.Series((rng.random(4000) < chance).astype(float))
+    # The worse half is always visited, of the better one every tenth.
+    propensity = pd.Series(np.where(features["income"] < 0, 1.0, 0.1))
+    visited = pd.Series(rng.random(4000)) < propensity
+    looks = pd.DataFrame({"visited": visited, "propensity": propensity})
+    model = RiskModel(n_estimators=20, min_child_samples=20, early_stopping_rounds=None)
+    model.set_params(calibration=None).fit(features, truth.where(visited, 0.0))
+    seen = calibrate_seen(model, features, truth.where(visited), looks)
+    assert model.risk(features).mean() < 0.9 * truth.mean()
+    assert seen.risk(features).mean() == pytest.approx(truth.mean(), rel=0.05)
+    assert seen.margin(features).equals(model.margin(features))
+    assert seen.tiers_["orange"] == np.quantile(seen.risk(features), 0.95)
+    assert model.calibrator_ is None

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from poverty_risk.helped import guard_helped as guard_helped
     from poverty_risk.labels import label_returns as label_returns
     from poverty_risk.leakage import check_leakage as check_leakage
+    from poverty_risk.looks import check_coverage as check_coverage
+    from poverty_risk.looks import select_seen as select_seen
     from poverty_risk.model import PredictionTask as PredictionTask
     from poverty_risk.model import RiskModel as RiskModel
     from poverty_risk.panel import build_panel as build_panel
@@ -52,9 +54,8 @@ if TYPE_CHECKING:
     from poverty_risk.schema import Schema as Schema
     from poverty_risk.schema import load_schema as load_schema
     from poverty_risk.selective import SeenEvaluation as SeenEvaluation
-    from poverty_risk.selective import check_coverage as check_coverage
+    from poverty_risk.selective import calibrate_seen as calibrate_seen
     from poverty_risk.selective import evaluate_seen as evaluate_seen
-    from poverty_risk.selective import select_seen as select_seen
     from poverty_risk.selection import compare_candidates as compare_candidates
     from poverty_risk.selection import evaluate_over_time as evaluate_over_time
     from poverty_risk.similar import SimilarIndex as SimilarIndex
@@ -105,7 +106,8 @@ _HOMES = {
     "build_similar_index": "similar",
     "build_visit_list": "visits",
     "check_consistency": "consistency",
-    "check_coverage": "selective",
+    "calibrate_seen": "selective",
+    "check_coverage": "looks",
     "check_leakage": "leakage",
     "collect_looks": "visits",
     "compare_candidates": "selection",
@@ -140,7 +142,7 @@ _HOMES = {
     "read_history": "tables",
     "record_training": "tracking",
     "tune_model": "tuning",
-    "select_seen": "selective",
+    "select_seen": "looks",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604 - names of the mapping above

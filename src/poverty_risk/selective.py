@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,15 +10,13 @@ import numpy as np
 import pandas as pd
 
 from poverty_risk.bootstrap import DEFAULT_METRICS, compute_ends, iter_resamples, number_clusters
+from poverty_risk.calibration import fit_calibrator
 from poverty_risk.exceptions import DeclarationError, Fault, FeatureError
+from poverty_risk.looks import align_looks, check_coverage, check_seen, count_effective, select_seen
+from poverty_risk.model import RiskModel
 from poverty_risk.ranking import Ranking, align_outcomes, count_visits
 
-__all__ = ["SeenEvaluation", "check_coverage", "evaluate_seen", "select_seen"]
-
-FEWEST = 20
-"""Points below which a region that nobody could have seen is no fault: it may be chance."""
-
-REGION_BINS = 4
+__all__ = ["SeenEvaluation", "calibrate_seen", "evaluate_seen"]
 
 
 @dataclass(frozen=True)
@@ -30,11 +29,11 @@ class SeenEvaluation:
         Index (name, metric); columns estimate (weighted), low, high, replicates (resamples in which it
         was defined), unweighted (what the same visits say when each counts once).
     sample
-        What the visits are worth. points; coverable : points with a propensity above 0, of whom all estimates speak; visited;
-        failed : visits without an outcome; seen : visits with one; positives; effective : number of
-        equally weighted visits that would tell as much (Kish); effective_positives : the same among
-        the positives, which bounds what can be said of recall; largest_share : of one point in the
-        total weight.
+        What the visits are worth. points; coverable : points with a propensity above 0, of whom all
+        estimates speak; visited; failed : visits without an outcome; seen : visits with one;
+        positives; effective : number of equally weighted visits that would tell as much (Kish);
+        effective_positives : the same among the positives, which bounds what can be said of recall;
+        largest_share : of one point in the total weight.
 
     Examples
     --------
@@ -51,133 +50,59 @@ class SeenEvaluation:
     sample: pd.Series
 
 
-def select_seen(labels: pd.Series, looks: pd.DataFrame, *, power: float = 0.5) -> pd.DataFrame:
-    """Labels that visits saw, with weights for training.
+def calibrate_seen(
+    model: RiskModel, features: pd.DataFrame, labels: pd.Series, looks: pd.DataFrame
+) -> RiskModel:
+    """A model with its order kept and the level of its risks set by visits, weighted in full.
 
-    A model trained with unseen households as safe learns where offices look. One trained on visits
-    alone learns most about those whom the list ranks high; weights make the visited stand for all who
-    could have been visited.
+    Trees learn order best from many outcomes, whoever was visited; the level is what they then get
+    wrong, and two numbers of it can be told by few random visits.
 
     Parameters
     ----------
-    labels
-        1, 0 or missing, index of points. Labels of points without a visit are not used, however they
-        became known: a household that asked for help is seen by reason of its outcome, with a
-        chance that nobody recorded.
-    looks
-        By the same key, from `collect_looks`: visited (bool), propensity (in [0, 1], before the draw).
-    power
-        Weights are one over the propensity, to this power: 1 makes up for the list in full, at the
-        price of few visits that decide everything; 0 counts each visit once, which is enough where
-        features tell all that the list knew.
+    model
+        A fitted model; it is not changed.
+    features
+        Of points that the trees did not learn from, such as later ones, every one that could be
+        visited; tiers are set among them.
+    labels, looks
+        As for `select_seen`, of the same points.
 
     Returns
     -------
-    DataFrame
-        One row per visit with an outcome, in the order of `labels`: label, weight (mean 1). Pass them
-        to ``RiskModel.fit(features.loc[rows.index], rows["label"], sample_weight=rows["weight"])``.
+    RiskModel
+        The same trees with another calibration and other tiers; calibration by a sigmoid.
 
     Raises
     ------
     FeatureError
-        Points without an entry in `looks`, values out of range, or no visit with an outcome.
-
-    Notes
-    -----
-    No weight is trimmed; a power below 1 flattens them all. Weights are scaled to a mean of 1, so that
-    regularisation of the model keeps its meaning. Calibration is weighted likewise.
-
-    References
-    ----------
-    Shimodaira (2000), Improving predictive inference under covariate shift by weighting the
-    log-likelihood function.
+        Points that do not match, visits of one outcome only, or an order that they turn round.
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> from poverty_risk import select_seen
-    >>> looks = pd.DataFrame({"visited": [True, True, False], "propensity": [1.0, 0.5, 0.5]})
-    >>> select_seen(pd.Series([1.0, 0.0, None]), looks, power=1)["weight"].round(3).tolist()
-    [0.667, 1.333]
+    >>> import numpy as np, pandas as pd
+    >>> from poverty_risk import RiskModel, calibrate_seen
+    >>> features = pd.DataFrame({"income": np.random.default_rng(0).normal(size=600)})
+    >>> labels = pd.Series((features["income"] < -0.8).astype(float)).where(features.index % 9 > 0, 1.0)
+    >>> model = RiskModel(n_estimators=9, calibration=None, early_stopping_rounds=None)
+    >>> looks = pd.DataFrame({"visited": True, "propensity": 0.5}, index=labels.index)
+    >>> seen = calibrate_seen(model.fit(features, labels), features, labels, looks)
+    >>> bool(abs(seen.risk(features).mean() - labels.mean()) < 0.02)
+    True
     """
-    if not 0.0 <= power <= 1.0:
-        raise DeclarationError(Fault("power", f"{power}", "between 0 and 1", "Correct it."))
-    visited, propensity = _read_looks(looks, labels.index)
-    seen = visited & labels.notna().to_numpy()
-    _check_seen(seen)
-    weight = propensity[seen] ** -power
-    rows = {"label": labels[seen].astype(float), "weight": weight / weight.mean()}
-    return pd.DataFrame(rows, index=labels.index[seen])
-
-
-def check_coverage(looks: pd.DataFrame, regions: pd.DataFrame) -> pd.DataFrame:
-    """Whether every region of the features could be seen, and how well it was.
-
-    Where nobody could be visited, no weight helps: nothing is known of such households, and a model
-    that is trained or judged there is guessing.
-
-    Parameters
-    ----------
-    looks
-        As for `select_seen`.
-    regions
-        By the same key, one or more columns: groups such as township_id, or features. Numbers of more
-        than a handful of values are cut into quarters; missing values are a region of their own.
-
-    Returns
-    -------
-    DataFrame
-        Index (feature, region); columns points, coverable (share with a propensity above 0), smallest
-        (propensity above 0), visited, effective (visits that tell as much, equally weighted).
-
-    Raises
-    ------
-    FeatureError
-        A region of 20 points or more in which no point could be visited; all such regions in one
-        error.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from poverty_risk import check_coverage
-    >>> looks = pd.DataFrame({"visited": [True, False], "propensity": [0.5, 0.25]})
-    >>> check_coverage(looks, pd.DataFrame({"township_id": ["T1", "T2"]}))["visited"].tolist()
-    [1, 0]
-    """
-    visited, propensity = _read_looks(looks, regions.index)
-    rows, faults = [], []
-    for feature in regions.columns:
-        names = _cut(regions[feature])
-        for region in sorted(set(names)):
-            inside = names == region
-            own, can = visited & inside, (propensity > 0) & inside
-            coverable = can.sum() / inside.sum()
-            smallest = propensity[can].min() if can.any() else np.nan
-            effective = _effective(1.0 / propensity[own])
-            rows.append((feature, region, inside.sum(), coverable, smallest, own.sum(), effective))
-            if not can.any() and inside.sum() >= FEWEST:
-                faults.append(_uncovered(str(feature), region, int(inside.sum())))
-    if faults:
-        raise FeatureError(faults)
-    columns = ["feature", "region", "points", "coverable", "smallest", "visited", "effective"]
-    return pd.DataFrame(rows, columns=columns).set_index(["feature", "region"])
-
-
-def _uncovered(feature: str, region: str, points: int) -> Fault:
-    return Fault(
-        f"propensity where {feature} is {region}",
-        f"0 at all {points:,} points",
-        "a chance above 0 of being visited for some of them",
-        "Leave this region out of what is evaluated and scored, or let random visits reach it.",
+    rows = select_seen(labels, looks, power=1.0)
+    found: RiskModel = copy.copy(model).set_params(calibration="sigmoid")
+    found.__dict__.pop("model_id_", None)  # of what was saved before
+    margin = model.margin(features.loc[rows.index]).to_numpy()
+    found.calibrator_ = fit_calibrator(
+        "sigmoid", margin, rows["label"].to_numpy(), rows["weight"].to_numpy()
     )
-
-
-def _cut(values: pd.Series) -> np.ndarray:
-    """Name of each point's region."""
-    if pd.api.types.is_numeric_dtype(values) and values.nunique() > REGION_BINS + 1:
-        values = pd.qcut(values.astype(float), REGION_BINS, duplicates="drop")
-    texts = values.astype(object).astype(str).where(values.notna().to_numpy(), "missing")
-    return np.asarray(texts.to_numpy(), dtype=object)
+    found.spread_ = None
+    risks = found.risk(features)[align_looks(looks, features.index)[1] > 0]
+    found.tiers_ = {
+        tier: float(np.quantile(risks, 1 - share)) for tier, share in model.tiers.items()
+    }
+    return found
 
 
 def evaluate_seen(
@@ -258,12 +183,12 @@ def evaluate_seen(
     1.0
     """
     _check_settings(budgets, replicates, level)
-    visited, propensity = _read_looks(looks, labels.index)
+    visited, propensity = align_looks(looks, labels.index)
     if regions is not None:
         check_coverage(looks, regions.loc[labels.index])
     coverable = propensity > 0
     seen = visited & labels.notna().to_numpy()
-    _check_seen(seen)
+    check_seen(seen)
     outcomes = align_outcomes(labels.where(seen), risks)
     weight = 1.0 / propensity[seen]
     codes = number_clusters(outcomes, labels, clusters)
@@ -350,53 +275,12 @@ def _describe(
             "failed": float(visited.sum() - len(label)),
             "seen": float(len(label)),
             "positives": float(label.sum()),
-            "effective": _effective(weight),
-            "effective_positives": _effective(weight[label == 1.0]),
+            "effective": count_effective(weight),
+            "effective_positives": count_effective(weight[label == 1.0]),
             "largest_share": float(weight.max() / weight.sum()),
         },
         name="sample",
     )
-
-
-def _effective(weight: np.ndarray) -> float:
-    return float(weight.sum() ** 2 / (weight**2).sum()) if len(weight) else 0.0
-
-
-def _read_looks(looks: pd.DataFrame, index: pd.Index) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each point was visited, and with which propensity."""
-    faults = [
-        Fault("looks", f"no column '{name}'", "visited and propensity", "Use collect_looks.")
-        for name in ("visited", "propensity")
-        if name not in looks.columns
-    ]
-    if not looks.index.is_unique or not index.is_unique:
-        faults.append(Fault("looks", "repeated points", "each point once", "Drop the repeats."))
-    elif absent := len(index.difference(looks.index)):
-        found = f"{absent:,} of {len(index):,} points without an entry"
-        faults.append(Fault("looks", found, "one for each point", "Take the lists of all dates."))
-    if faults:
-        raise FeatureError(faults)
-    own = looks.reindex(index)
-    propensity = own["propensity"].to_numpy(dtype=np.float64, na_value=np.nan)
-    visited = own["visited"].to_numpy(dtype=bool)
-    if odd := int((~((propensity >= 0) & (propensity <= 1))).sum()):
-        faults.append(
-            Fault("propensity", f"{odd:,} missing or outside [0, 1]", "a chance", "Correct them.")
-        )
-    if impossible := int((visited & (propensity == 0)).sum()):
-        found = f"0 at {impossible:,} points that were visited"
-        remedy = "Count only visits of the list: mark the others as not visited."
-        faults.append(Fault("propensity", found, "above 0 where visited", remedy))
-    if faults:
-        raise FeatureError(faults)
-    return visited, propensity
-
-
-def _check_seen(seen: np.ndarray) -> None:
-    if not seen.any():
-        raise FeatureError(
-            Fault("labels", "no visit with an outcome", "one or more", "Wait for what visits find.")
-        )
 
 
 def _check_settings(budgets: Sequence[float], replicates: int, level: float) -> None:

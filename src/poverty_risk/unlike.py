@@ -52,6 +52,9 @@ def find_unlike(model: RiskModel, features: pd.DataFrame, locale: str = "zh") ->
     leaves the office; so a few households of training are far, too. A category is far when fewer
     than ten rows of training had it, a missing value when fewer than ten lacked one.
 
+    One feature is looked at after the other: rare combinations of common values are not found, nor
+    the lowest values of something whose highest are very high.
+
     Examples
     --------
     >>> import numpy as np, pandas as pd

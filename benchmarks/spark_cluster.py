@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ AS_OF = "2024-10-01"
 COUNTIES = 2
 MEMORY = "1500m"
 """Of the driver, and of the executor of each worker."""
+
+
+# All on this machine.
+os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 
 
 def prepare(households: str, folder: str) -> dict[str, Any]:
@@ -288,7 +293,11 @@ def _compare(folder: str, output: str) -> dict[str, Any]:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    figures: dict[str, Any] = {}
+    java = subprocess.run(["java", "-version"], capture_output=True, text=True, check=True).stderr
+    figures: dict[str, Any] = {
+        "pyspark": metadata.version("pyspark"),
+        "java": java.splitlines()[0],
+    }
     for households in (options.households, options.larger):
         if not households:
             continue

@@ -4,14 +4,18 @@ import importlib.util
 import os
 import shutil
 import stat
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
+from click.testing import CliRunner
 
 from poverty_risk.batch import predict_folder
+from poverty_risk.cli import cli
 from poverty_risk.cohort import build_prediction_points
 from poverty_risk.datasets import make_household_history
 from poverty_risk.exceptions import HistoryError
@@ -28,6 +32,7 @@ pytestmark = [
     ),
 ]
 
+ROOT = Path(__file__).parents[1]
 COUNTS = ("count", "exists", "nunique", "days_since_last")
 NAMES = ["anlu", "恩施 +%'"]
 """The second would break an address, a path pattern or a text in SQL."""
@@ -144,6 +149,27 @@ def test_a_history_that_was_touched_is_refused(session, province, tmp_path):
         predict_counties(
             tmp_path / "histories", tmp_path / "out", model=province / "model", session=session
         )
+
+
+def test_the_command_scores_a_folder_of_counties(session, province, tmp_path):
+    config = yaml.safe_load((ROOT / "configs" / "quick.yaml").read_text(encoding="utf-8"))
+    config["history"] |= {"source": "folder", "folder": str(province / "histories")}
+    config |= {"output": str(tmp_path / "out")}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    options = ["--config", str(tmp_path / "config.yaml"), "--model", str(province / "model")]
+    done = CliRunner().invoke(cli, ["predict", *options, "--engine", "spark"])
+    assert done.exit_code == 0, done.output
+    assert done.output.count("scored 2023-12-") == len(NAMES)
+    for county in NAMES:
+        assert list((tmp_path / "out" / county / "visits").glob("visit_priority_*.csv"))
+        assert list((tmp_path / "out").glob(f"*/predictions/{county}/predictions.parquet"))
+
+
+def test_the_command_wants_a_history_on_disk(province):
+    options = ["--config", str(ROOT / "configs" / "quick.yaml"), "--model", str(province / "model")]
+    done = CliRunner().invoke(cli, ["predict", *options, "--engine", "spark"])
+    assert done.exit_code == 2
+    assert "Spark reads histories on disk" in done.output
 
 
 def test_the_settings_of_a_session_are_its_own_again(session):

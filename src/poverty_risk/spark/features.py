@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from poverty_risk.features.queries import query_features
-from poverty_risk.features.spec import FeatureSpec
+from poverty_risk.features.spec import ZERO_WHEN_EMPTY, FeatureSpec
 from poverty_risk.spark.queries import ENTITY, VIEW, rewrite
 from poverty_risk.spark.records import SparkHistory, entity_of, open_tables, viewed
 from poverty_risk.spark.session import import_ibis_dialect, needed_settings, start_session
@@ -58,11 +58,23 @@ def query_beside(
 
 
 def compute_features(
-    tables: HistoryTables, index: pd.MultiIndex, specs: Sequence[FeatureSpec], **options: Any
+    tables: HistoryTables,
+    index: pd.MultiIndex,
+    specs: Sequence[FeatureSpec],
+    *,
+    known: bool = False,
+    **options: Any,
 ) -> dict[str, np.ndarray]:
     """`queries.query_features` on Spark."""
     dialect = import_ibis_dialect()
-    return query_features(tables, index, specs, dialect=dialect, run=run_on_spark, **options)
+    options |= {"known": known, "dialect": dialect, "run": run_on_spark}
+    found = query_features(tables, index, specs, **options)
+    if not known:
+        # Ibis counts on Spark by a sum, and the sum of nothing is missing.
+        for spec in specs:
+            if spec.aggregator in ZERO_WHEN_EMPTY:
+                found[spec.name] = np.nan_to_num(found[spec.name])
+    return found
 
 
 def run_on_spark(

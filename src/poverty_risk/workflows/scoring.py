@@ -124,20 +124,16 @@ def score_on_spark(
 
     history, scoring = config.history, config.scoring
     loaded = load_model(model)
-    session = start_session(master)
-    try:
-        files = predict_counties(
-            history.folder or Path(),
-            config.output / OFFICE_ONLY / PREDICTIONS,
-            model=loaded,
-            as_of_date=None if scoring.as_of_date is None else str(scoring.as_of_date),
-            locale=scoring.locale,
-            line=config.line,
-            observed_to=None if history.observed_to is None else str(history.observed_to),
-            session=session,
-        )
-    finally:
-        session.stop()
+    files = predict_counties(
+        history.folder or Path(),
+        config.output / OFFICE_ONLY / PREDICTIONS,
+        model=loaded,
+        as_of_date=None if scoring.as_of_date is None else str(scoring.as_of_date),
+        locale=scoring.locale,
+        line=config.line,
+        observed_to=None if history.observed_to is None else str(history.observed_to),
+        session=start_session(master),  # which stops with the program
+    )
     for name, path in files.items():
         own = config
         if name:

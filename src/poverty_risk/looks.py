@@ -49,7 +49,9 @@ def select_seen(labels: pd.Series, looks: pd.DataFrame, *, power: float = 0.5) -
     Notes
     -----
     No weight is trimmed; a power below 1 flattens them all. Weights are scaled to a mean of 1, so that
-    regularisation of the model keeps its meaning. Calibration is weighted likewise.
+    regularisation of the model keeps its meaning. Calibration is weighted likewise; a power below 1
+    leaves the level of the risks wrong where the list knew more than the features, which
+    `calibrate_seen` sets right (benchmarks/selective_labels.py shows both).
 
     References
     ----------

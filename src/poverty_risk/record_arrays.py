@@ -19,13 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from poverty_risk.array_expressions import evaluate_expression
-from poverty_risk.column_values import Kind, Values
+from poverty_risk.column_values import TRUE, Kind, Values
 from poverty_risk.exceptions import DeclarationError, Fault
 from poverty_risk.language import Context, reads_as_of_date
 from poverty_risk.record_kernels import (
     HOWS,
     Requests,
     aggregate_records,
+    group_texts,
     keep_latest,
     select_known,
 )
@@ -162,6 +163,21 @@ class Records(Mapping[str, Values]):
         never = pa.scalar(NEVER, pa.int32())
         return np.asarray(pc.fill_null(column, never).to_numpy())
 
+    def text(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """Where each text of a column begins (and the last ends) in the bytes of all, and these.
+
+        None for what is no text, or missing somewhere.
+        """
+        column = self._table[name].combine_chunks()
+        if not pa.types.is_string(column.type) or column.null_count:
+            return None
+        _, offsets, text = column.buffers()
+        count = len(column) + 1
+        starts = np.frombuffer(offsets, np.int32, count, 4 * column.offset) if offsets else None
+        if starts is None or text is None:
+            return np.zeros(count, np.int32), np.empty(0, np.uint8)
+        return starts, np.frombuffer(text, np.uint8)
+
     def at(self, rows: np.ndarray) -> Records:
         """The records at some rows."""
         return Records(self._table, self._names, rows, self)
@@ -267,20 +283,25 @@ def _select(records: Records, points: Points, members: Sequence[Aggregate]) -> _
     rows = rows[: ends[-1]]
     if not members[0].latest_per:
         return _Selection(ends, rows)
+    selection = _Selection(ends, rows)
     kept, new_ends = np.empty(len(rows), dtype=np.int64), np.empty_like(ends)
-    groups = _group(records.at(rows), members[0].latest_per)
+    groups = _group(records, selection, members[0].latest_per)
     count = keep_latest(ends, groups, kept, new_ends)
     return _Selection(new_ends, rows[kept[:count]])
 
 
-def _group(records: Records, per: Sequence[str]) -> np.ndarray:
-    """A number of each record's group, counted from 0."""
-    groups = np.zeros(records.count, dtype=np.int64)
+def _group(records: Records, selection: _Selection, per: Sequence[str]) -> np.ndarray:
+    """A number of each record's group among those of its point, counted from 0."""
+    groups = np.zeros(len(selection.rows), dtype=np.int64)
     for name in per:
         if name == "household_id":  # a point has only one
             continue
-        values = records[name]
-        places = values.array + 1 if values.kind is Kind.TEXT else _number_distinct(values)
+        text = records.text(name)
+        places = np.empty(len(selection.rows), dtype=np.int64)
+        if text is not None:
+            group_texts(selection.ends, selection.rows, *text, places)
+        else:
+            places = _number_distinct(records.at(selection.rows)[name])
         groups = groups * (int(places.max(initial=0)) + 1) + places
         if len(per) > 1:
             groups = np.unique(groups, return_inverse=True)[1]
@@ -304,12 +325,12 @@ class _Said:
         self._tests: dict[str, np.ndarray] = {}
 
     def numbers(self) -> np.ndarray:
-        """Values by row of a request."""
-        return self._stack(list(self._numbers.values()), np.float64)
+        """Values by row of a request; the first is none."""
+        return self._stack([np.zeros(()), *self._numbers.values()], np.float64)
 
     def tests(self) -> np.ndarray:
-        """Conditions by row of a request."""
-        return self._stack(list(self._tests.values()), np.int8)
+        """Conditions by row of a request; the first holds everywhere."""
+        return self._stack([np.full((), TRUE), *self._tests.values()], np.int8)
 
     def _stack(self, arrays: Sequence[np.ndarray], dtype: type) -> np.ndarray:
         stacked: np.ndarray = np.empty((len(arrays), self._records.count), dtype=dtype)
@@ -332,11 +353,11 @@ class _Said:
 
     def _find_value(self, one: Aggregate) -> int:
         if one.value is None and not one.known:
-            return -1
+            return 0
         key = (one.value, one.codes, one.known, one.how == "nunique")
         if key not in self._numbers:
             self._numbers[key] = self._compute_value(one)
-        return list(self._numbers).index(key)
+        return 1 + list(self._numbers).index(key)
 
     def _compute_value(self, one: Aggregate) -> np.ndarray:
         value = Values.number(0.0) if one.value is None else self._evaluate(one.value, one)
@@ -351,13 +372,13 @@ class _Said:
 
     def _find_test(self, one: Aggregate) -> int:
         if one.where is None:
-            return -1
+            return 0
         if one.where not in self._tests:
             test = self._evaluate(one.where, one)
             if test.kind is not Kind.CONDITION:
                 raise _misfit(one, f"'{one.where}', a {test.kind.value}", "a condition")
             self._tests[one.where] = test.array
-        return list(self._tests).index(one.where)
+        return 1 + list(self._tests).index(one.where)
 
     def _evaluate(self, text: str, one: Aggregate) -> Values:
         return evaluate_expression(text, Context(self._records, self._as_of, self._line, one.place))

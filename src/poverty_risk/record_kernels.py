@@ -19,7 +19,14 @@ import numpy as np
 
 from poverty_risk.windows import DAYS_PER_YEAR
 
-__all__ = ["HOWS", "Requests", "aggregate_records", "keep_latest", "select_known"]
+__all__ = [
+    "HOWS",
+    "Requests",
+    "aggregate_records",
+    "group_texts",
+    "keep_latest",
+    "select_known",
+]
 
 HOWS = (
     *("last", "first", "sum", "mean", "min", "max", "std", "cv", "slope", "delta", "count"),
@@ -35,6 +42,9 @@ TRUE = 2
 FEW = 64
 """Up to so many values insertion sorts faster than anything else."""
 
+BLOCK = 256
+"""Points that are taken together."""
+
 Array: TypeAlias = np.ndarray
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -49,9 +59,9 @@ class Requests(NamedTuple):
     window
         Place in `reach` and `lag`.
     value
-        Row of the numbers; -1 for none.
+        Row of the numbers; 0 for none.
     test
-        Row of the conditions; -1 for none.
+        Row of the conditions; 0 for none.
     reach, lag
         Of each window: events count in [as_of - reach, as_of - lag), in days.
     """
@@ -113,6 +123,37 @@ def select_known(
                 rows[filled] = row
                 filled += 1
         ends[point + 1] = filled
+
+
+@_compiled
+def group_texts(ends: Array, rows: Array, offsets: Array, text: Array, groups: Array) -> None:
+    """Number the different texts among each point's rows from 0; `text` holds all, `offsets` where."""
+    longest = 0
+    for point in range(ends.shape[0] - 1):
+        longest = max(longest, ends[point + 1] - ends[point])
+    found = np.empty(longest, dtype=np.int64)
+    for point in range(ends.shape[0] - 1):
+        count = 0
+        for place in range(ends[point], ends[point + 1]):
+            group = 0
+            while group < count and not _same_text(rows[place], found[group], offsets, text):
+                group += 1
+            if group == count:
+                found[count] = rows[place]
+                count += 1
+            groups[place] = group
+
+
+@_compiled
+def _same_text(one: int, other: int, offsets: Array, text: Array) -> bool:
+    length = offsets[one + 1] - offsets[one]
+    if offsets[other + 1] - offsets[other] != length:
+        return False
+    # From the end: ids of a household differ there.
+    for back in range(1, length + 1):
+        if text[offsets[one + 1] - back] != text[offsets[other + 1] - back]:
+            return False
+    return True
 
 
 @_compiled
@@ -194,43 +235,137 @@ def _slope(values: Array, days: Array, count: int, day: Any) -> Any:
 
 
 @_compiled
-def _reduce(how: int, values: Array, days: Array, count: int, day: Any) -> Any:
+def _summarise(how: int, values: Array, days: Array, count: int, day: Any) -> Any:
     """One number of the values kept, in the order of the records."""
-    if how == COUNT:
-        return np.float64(count)
-    if how == EXISTS:
-        return 1.0 if count else 0.0
-    if how == SUM:
-        return _sum(values, count)
     if how == NUNIQUE:
         return np.float64(_count_distinct(values, count))
     if count == 0 or (how == DELTA and count < 2):
         return np.nan
-    if how == LAST:
-        return values[count - 1]
-    if how == FIRST:
-        return values[0]
-    if how == DELTA:
-        return values[count - 1] - values[0]
-    if how == DAYS_SINCE_LAST:
-        return np.float64(day - days[count - 1])
-    return _summarise(how, values, days, count, day)
-
-
-@_compiled
-def _summarise(how: int, values: Array, days: Array, count: int, day: Any) -> Any:
     if how == MIN:
         return values[:count].min()
     if how == MAX:
         return values[:count].max()
-    if how == STD:
-        return _std(values, count)
+    if how == DELTA:
+        return values[count - 1] - values[0]
     if how == SLOPE:
         return _slope(values, days, count, day)
-    mean = _sum(values, count) / count
-    if how == CV:
-        return _std(values, count) / abs(mean) if mean != 0.0 else np.nan
-    return mean
+    spread = _std(values, count)
+    if how == STD:
+        return spread
+    mean = abs(_sum(values, count) / count)
+    return spread / mean if mean != 0.0 else np.nan
+
+
+@_compiled
+def _count(rows: Array, low: Array, high: Array, test: Array, result: Array) -> None:
+    for point in range(low.shape[0]):
+        count = 0
+        for at in range(low[point], high[point]):
+            count += test[rows[at]] == TRUE
+        result[point] = count
+
+
+@_compiled
+def _add(
+    rows: Array, low: Array, high: Array, number: Array, test: Array, mean: bool, result: Array
+) -> None:
+    for point in range(low.shape[0]):
+        total, count = 0.0, 0
+        for at in range(low[point], high[point]):
+            value = number[rows[at]]
+            if test[rows[at]] == TRUE and not np.isnan(value):
+                total += value
+                count += 1
+        if mean:
+            total = total / count if count else np.nan
+        result[point] = total
+
+
+@_compiled
+def _find(
+    rows: Array, low: Array, high: Array, number: Array, test: Array, last: bool, result: Array
+) -> None:
+    """Last or first value."""
+    step = -1 if last else 1
+    for point in range(low.shape[0]):
+        at = high[point] - 1 if last else low[point]
+        result[point] = np.nan
+        for _ in range(low[point], high[point]):
+            row = rows[at]
+            if test[row] == TRUE and not np.isnan(number[row]):
+                result[point] = number[row]
+                break
+            at += step
+
+
+@_compiled
+def _days_since(
+    rows: Array, low: Array, high: Array, event: Array, test: Array, as_of: Array, result: Array
+) -> None:
+    for point in range(low.shape[0]):
+        result[point] = np.nan
+        for at in range(high[point] - 1, low[point] - 1, -1):
+            if test[rows[at]] == TRUE:
+                result[point] = np.float64(np.int64(as_of[point]) - event[rows[at]])
+                break
+
+
+@_compiled
+def _reduce(
+    how: int,
+    rows: Array,
+    low: Array,
+    high: Array,
+    number: Array,
+    test: Array,
+    event: Array,
+    as_of: Array,
+    result: Array,
+) -> None:
+    """What needs all values of a point at once."""
+    longest = 0
+    for point in range(low.shape[0]):
+        longest = max(longest, high[point] - low[point])
+    values, days = np.empty(longest), np.empty(longest, dtype=np.int64)
+    for point in range(low.shape[0]):
+        count = 0
+        for at in range(low[point], high[point]):
+            row = rows[at]
+            if test[row] == TRUE and not np.isnan(number[row]):
+                values[count] = number[row]
+                days[count] = event[row]
+                count += 1
+        result[point] = _summarise(how, values, days, count, np.int64(as_of[point]))
+
+
+@_compiled
+def _first_row_from(event: Array, rows: Array, low: int, high: int, day: Any) -> int:
+    while low < high:
+        middle = (low + high) >> 1
+        if event[rows[middle]] < day:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@_compiled
+def _find_windows(
+    ends: Array,
+    rows: Array,
+    as_of: Array,
+    event: Array,
+    reach: int,
+    lag: int,
+    low: Array,
+    high: Array,
+) -> None:
+    for point in range(low.shape[0]):
+        day = np.int64(as_of[point])
+        low[point] = _first_row_from(event, rows, ends[point], ends[point + 1], day - reach)
+        high[point] = ends[point + 1]
+        if lag > 0:
+            high[point] = _first_row_from(event, rows, low[point], ends[point + 1], day - lag)
 
 
 @_compiled
@@ -257,37 +392,34 @@ def aggregate_records(
     requests
         What is asked for.
     numbers, tests
-        Values (missing = NaN) and conditions by request's row and record.
+        Values (missing = NaN) and conditions by request's row and record; the first row of each
+        stands for none.
     results
         Filled.
     """
-    longest = 0
-    for point in range(as_of.shape[0]):
-        longest = max(longest, ends[point + 1] - ends[point])
-    values, days = np.empty(longest), np.empty(longest, dtype=np.int64)
-    windows = requests.reach.shape[0]
-    low, high = np.empty(windows, dtype=np.int64), np.empty(windows, dtype=np.int64)
-    for point in range(as_of.shape[0]):
-        day = np.int64(as_of[point])
+    points, windows = as_of.shape[0], requests.reach.shape[0]
+    low, high = np.empty((windows, BLOCK), np.int64), np.empty((windows, BLOCK), np.int64)
+    # So many points at a time that their records stay in the processor's cache.
+    for begin in range(0, points, BLOCK):
+        end = min(begin + BLOCK, points)
+        size, days = end - begin, as_of[begin:end]
         for window in range(windows):
-            at, stop = ends[point], ends[point + 1]
-            while at < stop and event[rows[at]] < day - requests.reach[window]:
-                at += 1
-            while stop > at and event[rows[stop - 1]] >= day - requests.lag[window]:
-                stop -= 1
-            low[window], high[window] = at, stop
+            reach, lag = requests.reach[window], requests.lag[window]
+            starts, stops = low[window, :size], high[window, :size]
+            _find_windows(ends[begin : end + 1], rows, days, event, reach, lag, starts, stops)
         for one in range(requests.how.shape[0]):
-            value, test, window = requests.value[one], requests.test[one], requests.window[one]
-            count = 0
-            for at in range(low[window], high[window]):
-                row = rows[at]
-                if test >= 0 and tests[test, row] != TRUE:
-                    continue
-                if value >= 0:
-                    number = numbers[value, row]
-                    if np.isnan(number):
-                        continue
-                    values[count] = number
-                days[count] = event[row]
-                count += 1
-            results[one, point] = _reduce(requests.how[one], values, days, count, day)
+            how, window = requests.how[one], requests.window[one]
+            number, test = numbers[requests.value[one]], tests[requests.test[one]]
+            starts, stops, result = low[window, :size], high[window, :size], results[one, begin:end]
+            if how in (COUNT, EXISTS):
+                _count(rows, starts, stops, test, result)
+                if how == EXISTS:
+                    result[:] = np.minimum(result, 1.0)
+            elif how in (SUM, MEAN, SHARE):
+                _add(rows, starts, stops, number, test, how != SUM, result)
+            elif how in (LAST, FIRST):
+                _find(rows, starts, stops, number, test, how == LAST, result)
+            elif how == DAYS_SINCE_LAST:
+                _days_since(rows, starts, stops, event, test, days, result)
+            else:
+                _reduce(how, rows, starts, stops, number, test, event, days, result)

@@ -3,7 +3,8 @@
 All windows are half-open. A record is known at an as-of date if the office knew it strictly before
 that date; it is in a lookback if it happened in [as_of - lag - lookback, as_of - lag); it is in the
 horizon if it happens in [as_of, as_of + horizon). The predicates work alike on pandas Series and on
-Ibis columns, so that every engine reads the same rule.
+Ibis columns, so that every engine reads the same rule; `record_kernels` writes it out for its loops,
+and tests compare the two.
 """
 
 from __future__ import annotations

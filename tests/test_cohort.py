@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from drawing import AS_OF, draw_frames
+from drawing import AS_OF, LINE, draw_frames
 from poverty_risk.cohort import build_prediction_points, find_groups, review_cohort
 from poverty_risk.exceptions import DeclarationError, HistoryError
 from poverty_risk.schema import load_schema
@@ -300,3 +300,37 @@ def test_a_drawn_archive_agrees_with_pandas():
         found = reviewed.xs(date, level="as_of_date").reindex(tables.households).fillna("member")
         assert found.tolist() == expected.tolist()
         assert set(expected) == {"not_active", "currently_monitored", "member"}
+
+
+# ------------------------------------------------------------------------------- arrays and queries
+
+DRAWN = {
+    "cohorts": {
+        "drawn": [
+            {"table": "visit", "where": "days_since(event_date) > 30", "within": "365d",
+             "if_absent": "drop", "reason": "late visit"},
+            {"table": "village", "where": "not is_missing(village_id)", "if_absent": "keep",
+             "reason": "village"},
+            {"table": "income", "where": "wage > line(event_date)", "if_absent": "keep",
+             "reason": "income"},
+        ]
+    },
+    "tables": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_arrays_and_queries_agree_on_drawn_histories(seed):
+    schema = load_schema("archive").extended(DRAWN, "test")
+    tables = HistoryTables.from_frames(draw_frames(schema, seed), schema, LINE)
+    asked = [*tables.households[::2], "stranger"]
+    reasons = set()
+    for cohort in schema.cohorts:
+        for households in (None, asked, asked[:1]):
+            found, expected = (
+                review_cohort(tables, [*AS_OF, "2015-06-30"], cohort, households, engine=engine)
+                for engine in ("arrays", "sql")
+            )
+            pd.testing.assert_frame_equal(found, expected)
+            reasons |= set(found["exclusion"].dropna())
+    assert {"late visit", "income"} <= reasons

@@ -6,6 +6,7 @@ import logging
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 
 from poverty_risk import answers, predict
 from poverty_risk.cohort import build_prediction_points
+from poverty_risk.data_gaps import find_telling, usually_known
 from poverty_risk.exceptions import (
     DeclarationError,
     FeatureError,
@@ -23,7 +25,7 @@ from poverty_risk.exceptions import (
 from poverty_risk.explain import explain_risk
 from poverty_risk.features import Catalog, FeatureSpec, build_features
 from poverty_risk.model import PredictionTask, RiskModel
-from poverty_risk.predict import predict_risk
+from poverty_risk.predict import predict_from_features, predict_risk
 from poverty_risk.reasons import build_reasons
 from poverty_risk.schema import load_schema
 from poverty_risk.tables import HistoryTables
@@ -412,6 +414,116 @@ def test_an_unknown_household_is_unknown_though_the_cohort_asks_for_no_record(co
     tables = HistoryTables.from_frames(frames, schema, county.tables.line)
     answer = predict_risk(tables, as_of_date=AS_OF, model=model, households=["stranger"])
     assert answer["status"].tolist() == ["unknown_household"]
+
+
+# ------------------------------------------------------------------------- from features that are ready
+
+ANSWERED = ["status", "status_reason", "risk", "tier", "margin", "reasons", "protective_factors",
+            "data_gaps", "model_id"]  # fmt: skip
+
+
+def features_of(tables, model, households) -> pd.DataFrame:
+    index = pd.MultiIndex.from_product(
+        [households, pd.to_datetime([AS_OF])], names=["household_id", "as_of_date"]
+    )
+    return build_features(tables, pd.DataFrame(index=index), model.catalog)
+
+
+@pytest.mark.parametrize("locale", ["zh", "en"])
+def test_ready_features_get_the_same_answer_one_by_one_or_together(troubled, folder, locale):
+    model = RiskModel.load(folder)
+    expected = predict_risk(troubled, as_of_date=AS_OF, model=model, locale=locale)
+    expected = expected[expected["status"].isin(["ok", "insufficient_data"])]
+    assert set(expected["status"]) == {"ok", "insufficient_data"}
+    features = features_of(troubled, model, expected.index.sort_values())
+    together = predict_from_features(features, model=model, locale=locale)
+    pd.testing.assert_frame_equal(together, expected, check_exact=True)
+    # By name, whatever else stands there in whatever order.
+    shuffled = features.iloc[:, ::-1].assign(village="V1")
+    for household in ["new", *expected.index[:5]]:
+        alone = predict_from_features(shuffled.loc[[household]], model=folder, locale=locale)
+        pd.testing.assert_frame_equal(
+            alone[ANSWERED], expected.loc[[household], ANSWERED], check_exact=True
+        )
+        assert alone.dtypes.astype(str).to_dict() == DTYPES
+    silent = predict_from_features(features, model=model, explain=False)
+    pd.testing.assert_series_equal(silent["risk"], expected["risk"], check_exact=True)
+    assert not silent["reasons"].map(len).any()
+
+
+def test_ready_features_without_a_table_are_answered_alike(county, folder):
+    model = RiskModel.load(folder)
+    used = {spec.table for spec in model.catalog.specs if spec.table} - {"household"}
+    for absent in sorted(used):
+        tables = rebuild(county.tables, frames_of(county.tables, names=[
+            name for name in county.tables.names if name != absent
+        ]))  # fmt: skip
+        try:
+            expected = predict_risk(tables, as_of_date=AS_OF, model=model)
+        except PovertyRiskError:
+            continue  # a cohort that cannot do without the table
+        members = expected.index[expected["status"].isin(["ok", "insufficient_data"])]
+        answer = predict_from_features(
+            features_of(tables, model, members.sort_values()), model=model
+        )
+        pd.testing.assert_frame_equal(answer, expected.loc[answer.index], check_exact=True)
+
+
+def test_no_features_no_rows(county, folder):
+    model = RiskModel.load(folder)
+    answer = predict_from_features(features_of(county.tables, model, []), model=model)
+    assert len(answer) == 0
+    assert answer.dtypes.astype(str).to_dict() == DTYPES
+
+
+def test_features_that_cannot_be_answered_are_refused(county, folder, whole):
+    model = RiskModel.load(folder)
+    features = features_of(county.tables, model, whole.index[:2])
+    later = features.rename(index={pd.Timestamp(AS_OF): pd.Timestamp("2023-08-01")}, level=1)
+    with pytest.raises(FeatureError, match="several as-of dates"):
+        predict_from_features(pd.concat([features, later]), model=model)
+    with pytest.raises(FeatureError, match="no column"):
+        predict_from_features(features.iloc[:, :3], model=model)
+    with pytest.raises(FeatureError, match="index"):
+        predict_from_features(features.droplevel("as_of_date"), model=model)
+    with pytest.raises(FeatureError, match="repeated points"):
+        predict_from_features(features.iloc[[0, 0]], model=model)
+
+
+@pytest.mark.parametrize("absent", [(), ("visit",), ("work", "village")])
+def test_what_is_missing_for_a_stranger_is_known_without_a_history(county, absent):
+    model = county.model
+    names = [name for name in county.tables.names if name not in absent]
+    tables = rebuild(county.tables, frames_of(county.tables, names=names))
+    blank = features_of(tables, model, ["stranger"]).iloc[0]
+    usual = usually_known(model)
+    expected = [name for name in usual if pd.isna(blank[name])]
+    assert find_telling(model, pd.Timestamp(AS_OF), tables.absent) == expected
+    assert 0 < len(expected) < len(usual)
+
+
+# ----------------------------------------------------------------------------------------- many at once
+
+
+def test_eight_threads_get_what_one_gets(county, folder):
+    # A model of its own: what is kept at first use is made by all threads at once.
+    model = RiskModel.load(folder)
+    asked = [
+        (household, locale)
+        for household in [*county.tables.households[:20], "stranger"]
+        for locale in ("zh", "en")
+    ]
+
+    def answer(question):
+        household, locale = question
+        return predict_risk(
+            county.tables, as_of_date=AS_OF, model=model, households=household, locale=locale
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(answer, asked))
+    for question, one in zip(asked, found, strict=True):
+        pd.testing.assert_frame_equal(one, answer(question), check_exact=True)
 
 
 # --------------------------------------------------------------- a computation that fails on one history

@@ -553,6 +553,23 @@ def test_selecting_households_leaves_out_unknown_ids():
     assert len(tables.select_households(["zz"])["shock"]) == 0
 
 
+@pytest.mark.parametrize("chosen", [["H000", "H003", "H004", "H011"], ["H002", "H009"], ["zz"]])
+def test_selected_households_have_their_records_where_the_index_says(chosen):
+    schema = load_schema("archive")
+    tables = HistoryTables.from_frames(draw_frames(schema, seed=1), schema, LINE)
+    part = tables.select_households(chosen)
+    assert part.households.tolist() == [one for one in chosen if one != "zz"]
+    for name in tables.names:
+        if schema.tables[name].entity == "village":
+            continue
+        whole = tables.arrow(name)
+        expected = whole.filter(pa.array(np.isin(whole["household_id"].to_numpy(), chosen)))
+        assert part.arrow(name).combine_chunks().equals(expected.combine_chunks())
+        ends = np.searchsorted(part.arrow(name)["household_id"].to_numpy().astype(str),
+                               part.households)  # fmt: skip
+        assert part.offsets(name).tolist() == [*ends, len(expected)]
+
+
 def test_village_tables_stay_whole_when_households_are_chosen():
     village = pd.DataFrame(
         {"village_id": ["v", "w"], "event_date": "2020-12-31", "known_date": "2021-01-20"}

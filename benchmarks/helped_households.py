@@ -131,4 +131,4 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_script(__file__, __doc__ or "", measure, {}, {"households": 4_000, "seeds": 6})
+    run_script(__file__, __doc__ or "", measure, {}, {"households": 4_000, "seeds": 8})

@@ -162,7 +162,8 @@ def evaluate_seen(
     Every visit with an outcome has weight ``1 / propensity``, untrimmed; rates are ratios of weighted
     sums (Hajek). The households of highest risk are those among all coverable points, whose risks
     are known; only what is found among them is estimated. Intervals are percentiles over resampled
-    clusters of seen points, with the lists' chances as they were.
+    clusters of seen points, with the lists' chances as they were. With fewer than some twenty effective
+    positives they are too narrow: a list with 5 % of its visits at random tells little.
 
     What this cannot know: whoever had a propensity of 0; what failed visits would have found (they
     are taken to be like the others); what a visit did not recognise; and outcomes that the visit, or

@@ -27,7 +27,9 @@ FEATURES = {
 
 
 def read(county: Path, as_of: pd.Timestamp) -> ft.EntitySet:
-    households = pd.read_parquet(county / "household.parquet")[["household_id"]].drop_duplicates()
+    # Some households stand in no archive, but in a feed.
+    parts = [pd.read_parquet(county / f"{name}.parquet") for name in ("household", *TABLES)]
+    households = pd.concat([part[["household_id"]] for part in parts]).drop_duplicates()
     entities = ft.EntitySet("county")
     entities.add_dataframe(households, "households", index="household_id")
     for name in TABLES:

@@ -83,7 +83,7 @@ def local(folder: str) -> dict[str, Any]:
     from poverty_risk.spark import predict_counties, start_session
 
     began = time.perf_counter()
-    session = start_session("local[2]", partitions=4, spark__driver__memory=MEMORY, **_quiet())
+    session = start_session("local[2]", spark__driver__memory=MEMORY, **_quiet())
     started = time.perf_counter()
     predict_counties(**_ask(folder, "local"), session=session)
     seconds = time.perf_counter() - started
@@ -108,7 +108,6 @@ def cluster(folder: str, loses_a_worker: str, tasks: str) -> dict[str, Any]:
     ):
         session = start_session(
             url,
-            partitions=4,
             spark__driver__memory=MEMORY,
             spark__executor__memory=MEMORY,
             spark__executor__cores="1",

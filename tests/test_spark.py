@@ -46,7 +46,6 @@ def session():
         patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
         started = start_session(
             "local[2]",
-            partitions=2,
             spark__ui__enabled="false",
             spark__driver__memory="1g",
             # Generating and compiling Java takes longer than running it on so few households.

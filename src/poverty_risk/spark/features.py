@@ -13,7 +13,7 @@ from poverty_risk.features.queries import query_features
 from poverty_risk.features.spec import ZERO_WHEN_EMPTY, FeatureSpec
 from poverty_risk.spark.queries import ENTITY, VIEW, rewrite
 from poverty_risk.spark.records import SparkHistory, entity_of, open_tables, viewed
-from poverty_risk.spark.session import import_ibis_dialect, needed_settings, start_session
+from poverty_risk.spark.session import import_ibis_dialect, needed_settings, spread, start_session
 from poverty_risk.tables import HistoryTables
 
 __all__ = ["compute_features", "query_beside"]
@@ -109,6 +109,7 @@ def run_on_spark(
         return {}
     session = start_session()
     with needed_settings(session):
+        spread(session, len(tables.households))
         history = open_tables(session, tables)
         with viewed({"points": session.createDataFrame(points), **history.records}):
             found = {

@@ -22,7 +22,7 @@ from poverty_risk.spark.features import query_beside
 from poverty_risk.spark.queries import ENTITY, rewrite
 from poverty_risk.spark.records import COUNTY, SparkHistory, entity_of
 from poverty_risk.spark.scoring import Scoring, pack_model, score_batches
-from poverty_risk.spark.session import import_ibis_dialect
+from poverty_risk.spark.session import import_ibis_dialect, spread
 from poverty_risk.task import PredictionTask
 
 __all__ = ["Job"]
@@ -76,6 +76,7 @@ class Job:
     def write(self, folder: Path) -> dict[str, Path]:
         """Write the answers of each county as one file; the files by county."""
         points = self._keep(self._find_points(), folder / "points")
+        spread(self.session, points.count())
         reviewed = self._keep(self._review(points), folder / "reviewed")
         ranked = self._rank(self._score(self._build_features(reviewed)))
         writer = ranked.write.partitionBy(NUMBER).option("compression", "zstd")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 from poverty_risk.exceptions import Fault, PovertyRiskError
 
-__all__ = ["SparkError", "import_ibis_dialect", "needed_settings", "start_session"]
+__all__ = ["SparkError", "import_ibis_dialect", "needed_settings", "spread", "start_session"]
 
 SETTINGS = {
     # A shuffle by household serves what is grouped by household and point.
@@ -22,19 +23,24 @@ SETTINGS = {
     "spark.sql.optimizer.excludedRules": "org.apache.spark.sql.catalyst.optimizer.EliminateSorts",
     # Bounds the memory of a Python worker: so many households are explained at a time.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "5000",
+    # Spark would plan all that is left anew after each of dozens of stages, for longer than they run.
+    "spark.sql.adaptive.enabled": "false",
+    # Until it is known how many households there are (see `spread`).
+    "spark.sql.shuffle.partitions": "16",
     # Dates have no zone here; nothing may be shifted on the way to Python.
     "spark.sql.session.timeZone": "UTC",
 }
 """Settings of a session while our queries are planned and run."""
+
+HOUSEHOLDS_PER_PARTITION = 10_000
+"""Histories that one task sorts and aggregates at a time."""
 
 
 class SparkError(PovertyRiskError):
     """Spark is not there, or a job on it failed."""
 
 
-def start_session(
-    master: str | None = None, *, partitions: int | None = None, **settings: str
-) -> Any:
+def start_session(master: str | None = None, **settings: str) -> Any:
     """The session of the running program, or a new one.
 
     Parameters
@@ -42,8 +48,6 @@ def start_session(
     master
         Such as ``"local[2]"``, ``"spark://host:7077"`` or ``"yarn"``; None takes what ``spark-submit``
         or ``spark-defaults.conf`` says, and this machine otherwise.
-    partitions
-        Partitions after a shuffle; Spark's own setting by default.
     settings
         More settings, with ``__`` for the dots: ``spark__driver__memory="4g"``.
 
@@ -68,8 +72,6 @@ def start_session(
     builder = builder.config("spark.ui.showConsoleProgress", "false")
     if master is not None:
         builder = builder.master(master)
-    if partitions is not None:
-        builder = builder.config("spark.sql.shuffle.partitions", str(partitions))
     for name, value in settings.items():
         builder = builder.config(name.replace("__", "."), value)
     with _without_pandas_warning():
@@ -91,6 +93,15 @@ def needed_settings(session: Any) -> Iterator[None]:
                 session.conf.unset(name)
             else:
                 session.conf.set(name, old)
+
+
+def spread(session: Any, households: int) -> None:
+    """Spread what is shuffled from now on over partitions: two per core, more of many households."""
+    partitions = max(
+        2 * session.sparkContext.defaultParallelism,
+        math.ceil(households / HOUSEHOLDS_PER_PARTITION),
+    )
+    session.conf.set("spark.sql.shuffle.partitions", str(partitions))
 
 
 def import_ibis_dialect() -> str:

@@ -142,6 +142,9 @@ def _written_commands() -> list[str]:
         for line in block.splitlines()
     ]
     lines += re.findall(r"`([^`\n]+)`", README)
+    # Shell variables that the block sets, as the shell would put them in.
+    named = dict(re.findall(r'^(\w+)="([^"\n]*)"$', README, re.MULTILINE))
+    lines = [re.sub(r"\$(\w+)", lambda found: named[found[1]], line) for line in lines]
     commands = [line.split("#")[0].strip() for line in lines if line.startswith("poverty-risk ")]
     return sorted(set(commands))
 

@@ -18,7 +18,7 @@ from poverty_risk.predict import load_model, parse_date, task_of
 from poverty_risk.prediction_folder import PredictionFolder
 from poverty_risk.spark.job import Job
 from poverty_risk.spark.records import SparkHistory, open_counties
-from poverty_risk.spark.session import needed_settings, start_session
+from poverty_risk.spark.session import needed_settings, start_session, telling_job_failures
 
 __all__ = ["predict_counties"]
 
@@ -96,7 +96,9 @@ def predict_counties(
         if dates:
             job = Job(session, history, loaded, task, dates, locale, explain)
             with tempfile.TemporaryDirectory(dir=output, prefix=".spark-") as place:
-                for county, path in job.write(Path(place)).items():
+                with telling_job_failures():
+                    files = job.write(Path(place))
+                for county, path in files.items():
                     made[county].adopt(path)
         return {county: place.complete(county) for county, place in made.items()}
 

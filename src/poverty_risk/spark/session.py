@@ -14,7 +14,14 @@ from typing import Any
 
 from poverty_risk.exceptions import Fault, PovertyRiskError
 
-__all__ = ["SparkError", "import_ibis_dialect", "needed_settings", "spread", "start_session"]
+__all__ = [
+    "SparkError",
+    "import_ibis_dialect",
+    "needed_settings",
+    "spread",
+    "start_session",
+    "telling_job_failures",
+]
 
 SETTINGS = {
     # A shuffle by household serves what is grouped by household and point.
@@ -34,6 +41,10 @@ SETTINGS = {
 
 HOUSEHOLDS_PER_PARTITION = 10_000
 """Histories that one task sorts and aggregates at a time."""
+
+
+PAGE = "1m"
+"""Memory that each sort and each aggregate of a task takes at once: there are about a hundred of them."""
 
 
 class SparkError(PovertyRiskError):
@@ -69,7 +80,10 @@ def start_session(master: str | None = None, **settings: str) -> Any:
     # The workers' Python has to be this one, with this package, unless the cluster says otherwise.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = sql.SparkSession.builder.appName("poverty_risk")
-    builder = builder.config("spark.ui.showConsoleProgress", "false")
+    settings = {
+        "spark__ui__showConsoleProgress": "false",
+        "spark__buffer__pageSize": PAGE,
+    } | settings
     if master is not None:
         builder = builder.master(master)
     for name, value in settings.items():
@@ -135,6 +149,20 @@ def _check_java() -> None:
         raise SparkError(
             Fault("engine 'spark'", "no Java", "Java 17 or later", "Install it, or set JAVA_HOME.")
         )
+
+
+@contextlib.contextmanager
+def telling_job_failures() -> Iterator[None]:
+    """A job that fails becomes an error of ours, without its message, which may quote a household's row."""
+    try:
+        yield
+    except Exception as error:
+        kind = type(error)
+        if kind.__module__.split(".")[0] not in ("py4j", "pyspark"):
+            raise
+        raise SparkError(
+            Fault("Spark job", f"{kind.__name__}", "a job that ends", "See Spark's own log.")
+        ) from None
 
 
 @contextlib.contextmanager

@@ -61,7 +61,7 @@ def session():
 def province(tmp_path_factory):
     """Two counties, of which the second has no table of visits, and a model."""
     place = tmp_path_factory.mktemp("province")
-    small = train_small_county()
+    small = train_small_county(n_refits=3)
     small.tables.write(place / "histories" / NAMES[0])
     other = make_household_history(80, start="2019-01-01", end="2023-12-01", seed=4).tables
     written = other.write(place / "other")
@@ -182,6 +182,7 @@ def test_the_settings_of_a_session_are_its_own_again(session):
 
 def test_nan_in_a_file_is_missing_as_in_memory(session, tmp_path):
     from poverty_risk.spark.records import open_counties
+    from poverty_risk.spark.session import needed_settings
 
     tables = make_household_history(20, start="2022-01-01", end="2023-12-01", seed=1).tables
     shocks = tables.arrow("shock").select([*tables.schema.tables["shock"].all_columns])
@@ -189,7 +190,8 @@ def test_nan_in_a_file_is_missing_as_in_memory(session, tmp_path):
         shocks.column_names.index("loss"), "loss", pa.array(np.full(len(shocks), np.nan))
     )
     county = tables.from_frames({"shock": raw}).write(tmp_path / "county")
-    rows = open_counties(session, county, tables.schema).rows["shock"].toArrow()
+    with needed_settings(session):
+        rows = open_counties(session, county, tables.schema).rows["shock"].toArrow()
     assert rows["loss"].null_count == rows.num_rows == len(shocks)
     assert rows["record_order"].to_pylist() == list(range(len(shocks)))
 

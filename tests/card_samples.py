@@ -125,8 +125,9 @@ def make_card(locale: str = "en", **changes: Any) -> CardFacts:
         checks=(texts["check"],),
         options=(MeasureOption(kinds[0], texts["option"], texts["department"]),),
         data_gaps=(texts["data_gap"],),
-        confidence="medium",
-        confidence_text=words["confidence_notes"]["medium"],
+        confidence="low",
+        confidence_text=words["confidence_notes"]["low"],
+        unlike_text=texts["unlike"],
         risk_types=kinds,
     )
     return dataclasses.replace(card, **changes)
@@ -160,7 +161,7 @@ def make_bare_card(locale: str = "en", **changes: Any) -> CardFacts:
         ("reasons", "lowering", "themes", "accounts", "changes", "alternatives", "checks",
          "options", "data_gaps", "risk_types"), (),
     )  # fmt: skip
-    blank = dict.fromkeys(("risk_text", "rank_text", "left_out_text", "similar"), "")
+    blank = dict.fromkeys(("risk_text", "rank_text", "left_out_text", "similar", "unlike_text"), "")
     return make_card(locale, risk=None, due_date=None, **(nothing | blank | changes))
 
 

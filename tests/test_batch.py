@@ -31,7 +31,7 @@ ASKED = {"as_of_date": AS_OF, "locale": "en", "households": 30}
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A county on disk and a model folder."""
-    place, small = tmp_path_factory.mktemp("batch"), train_small_county()
+    place, small = tmp_path_factory.mktemp("batch"), train_small_county(n_refits=3)
     small.tables.write(place / "anlu")
     small.model.save(place / "model")
     return place
@@ -61,6 +61,7 @@ def test_parts_say_what_the_whole_says(place, tmp_path, households):
     paths = predict_folder(place / "anlu", tmp_path / "out", model=place / "model", **asked)
     found = read_predictions(paths["anlu"])
     pd.testing.assert_frame_equal(found[list(whole.columns)], whole, check_exact=True)
+    assert found["risk_low"].notna().sum() > 80
     assert found["village_id"].notna().sum() > 80
     assert set(pq.read_table(paths["anlu"])["county"].to_pylist()) == {"anlu"}
     assert paths["anlu"].stat().st_mode & 0o077 == 0

@@ -299,6 +299,21 @@ def test_risk_in_words_of_households():
     )
 
 
+@pytest.mark.parametrize(
+    ("risk", "between", "zh", "en"),
+    [
+        (0.08, (0.052, 0.119), "每100户这样的农户中，约有8户（大致范围5至12户）会在", "Of 100 such households about 8 (rough range: 5 to 12) within"),
+        # One base in a sentence, though the upper end alone would be told of a hundred.
+        (0.012, (0.004, 0.03), "每1000户这样的农户中，约有12户（大致范围4至30户）会在", "Of 1,000 such households about 12 (rough range: 4 to 30) within"),
+        (0.0003, (0.0001, 0.0011), "每1000户这样的农户中，不到1户（大致范围0至2户）会在", "Of 1,000 such households fewer than 1 (rough range: 0 to 2) within"),
+        (0.08, (np.nan, np.nan), "每100户这样的农户中，约有8户会在", "Of 100 such households about 8 within"),
+    ],
+)  # fmt: skip
+def test_the_range_stands_beside_the_risk_out_of_as_many_households(risk, between, zh, en):
+    assert describe_risk(risk, "12mo", "zh", between=between).startswith(zh)
+    assert describe_risk(risk, "12mo", "en", between=between).startswith(en)
+
+
 def test_a_model_boosted_again_is_calibrated_by_villages_it_did_not_see(fitted):
     first, features, labels = fitted
     model = clone(first).set_params(refit=True).fit(features, labels)

@@ -63,7 +63,7 @@ def test_a_card_shows_every_text_of_its_facts(locale: str) -> None:
     card, run = make_card(locale), make_run(locale)
     shown = read_html(render_card(card, run)).one("article").text
     # Codes stand behind names: they are told by why_text, tier_label, theme_label and the badge.
-    codes = {"rule", "orange", "medium", *POINTS}
+    codes = {"rule", "orange", "low", *POINTS}
     told = set(texts_of(card)) - codes - {""}
     assert len(told) > 30
     assert {text for text in told if text not in shown} == set()

@@ -27,8 +27,10 @@ from poverty_risk.features import Catalog, FeatureSpec, build_features
 from poverty_risk.model import PredictionTask, RiskModel
 from poverty_risk.predict import predict_from_features, predict_risk
 from poverty_risk.reasons import build_reasons
+from poverty_risk.risk_intervals import build_risk_intervals
 from poverty_risk.schema import load_schema
 from poverty_risk.tables import HistoryTables
+from poverty_risk.unlike import find_unlike
 from small_county import AS_OF, train_small_county
 
 DTYPES = {
@@ -43,12 +45,15 @@ DTYPES = {
     "protective_factors": "object",
     "data_gaps": "object",
     "model_id": "str",
+    "risk_low": "float64",
+    "risk_high": "float64",
+    "unlike": "str",
 }
 
 
 @pytest.fixture(scope="module")
 def county():
-    return train_small_county()
+    return train_small_county(n_refits=3)
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +129,7 @@ def test_columns_and_types_are_as_documented(county, folder, whole):
     ]
     for answer in answers:
         assert answer.dtypes.astype(str).to_dict() == DTYPES
+        assert list(answer) == list(DTYPES)
         assert answer.index.name == "household_id"
         assert str(answer.index.dtype) == "str"
     assert [len(answer) for answer in answers] == [len(whole), 0, 1, len(whole)]
@@ -148,10 +154,54 @@ def test_only_those_who_are_ok_have_a_risk_and_only_the_others_a_reason(whole):
 def test_without_reasons_the_rest_is_the_same(county, folder, whole):
     quick = predict_risk(county.tables, as_of_date=AS_OF, model=folder, explain=False)
     texts = ["reasons", "protective_factors"]
-    pd.testing.assert_frame_equal(quick.drop(columns=texts), whole.drop(columns=texts))
+    left_out = [*texts, "risk_low", "risk_high", "unlike"]
+    pd.testing.assert_frame_equal(quick.drop(columns=left_out), whole.drop(columns=left_out))
     for column in texts:
         assert not any(quick[column])
         assert any(whole[column])
+    assert quick[["risk_low", "risk_high", "unlike"]].isna().all(axis=None)
+
+
+def test_the_rough_range_is_that_of_the_model_s_intervals(county, whole):
+    ok = whole["status"] == "ok"
+    for column in ("risk_low", "risk_high"):
+        assert (whole[column].notna() == ok).all()
+    features = features_of(county.tables, county.model, whole.index[ok])
+    expected = build_risk_intervals(county.model, features)
+    assert (whole.loc[ok, "risk_low"].to_numpy() == expected["low"].to_numpy()).all()
+    assert (whole.loc[ok, "risk_high"].to_numpy() == expected["high"].to_numpy()).all()
+    assert (whole["risk_low"] < whole["risk"])[ok].all()
+    assert (whole["risk"] < whole["risk_high"])[ok].all()
+
+
+@pytest.mark.parametrize("parameters", [{"n_refits": 0}, {"calibration": "isotonic"}])
+def test_a_model_that_tells_no_range_answers_all_the_same(county, whole, parameters):
+    model = RiskModel(
+        county.model.catalog, county.model.task, **(settings_of(county.model) | parameters)
+    ).fit(county.features, county.labels)
+    answer = predict_risk(county.tables, as_of_date=AS_OF, model=model)
+    assert answer["risk"].notna().sum() == whole["risk"].notna().sum()
+    assert answer[["risk_low", "risk_high"]].isna().all(axis=None)
+    assert answer["reasons"].map(len).any()
+
+
+def test_a_household_unlike_any_in_training_is_told_by_what(county, whole):
+    known = well_known(whole, 3)
+    features = features_of(county.tables, county.model, known)
+    assert predict_from_features(features, model=county.model)["unlike"].isna().all()
+    name = next(
+        name
+        for name, entry in county.model.reference_.items()
+        if "quantiles" in entry and county.model.catalog[name].theme == "income"
+    )
+    features.iloc[1, features.columns.get_loc(name)] = 1e9
+    for locale in ("zh", "en"):
+        answer = predict_from_features(features, model=county.model, locale=locale)
+        told = answer["unlike"].dropna()
+        assert told.index.tolist() == [known[1]]
+        expected = find_unlike(county.model, features, locale)["text"].iloc[1]
+        assert told.iloc[0] == expected
+        assert county.model.catalog[name].label(locale) in expected
 
 
 def test_highest_risk_first_and_equal_risks_share_a_rank(county):

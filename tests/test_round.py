@@ -18,7 +18,9 @@ from poverty_risk import (
 )
 from poverty_risk.config import load_config
 from poverty_risk.exceptions import DeclarationError, FeatureError
+from poverty_risk.report.dossier import build_visit_facts
 from poverty_risk.report.facts import scope_to_role
+from poverty_risk.risk_intervals import build_risk_intervals
 from poverty_risk.similar import build_similar_index
 from poverty_risk.tables import HistoryTables
 
@@ -62,7 +64,7 @@ def planned(tmp_path_factory):
     task = PredictionTask(tables.schema, "at_risk", "any", "12mo", dict(tables.line or {}))
     model = RiskModel(
         catalog, task, n_estimators=12, num_leaves=7, learning_rate=0.2, min_child_samples=10,
-        n_jobs=1, embargo=False, early_stopping_rounds=None,
+        n_jobs=1, embargo=False, early_stopping_rounds=None, n_refits=3,
     ).fit(features, labels)  # fmt: skip
     output = tmp_path_factory.mktemp("round")
     config = load_config(
@@ -76,7 +78,9 @@ def planned(tmp_path_factory):
     )
     model.save(output / "model")
     model = RiskModel.load(output / "model")
-    build_similar_index(model, features, labels).write(output / "office_only" / f"similar_{model.model_id_}.npz")
+    build_similar_index(model, features, labels).write(
+        output / "office_only" / f"similar_{model.model_id_}.npz"
+    )
     tables = _with_two_more(tables)
     return config, tables, model, workflows.plan_round(config, tables, model)
 
@@ -94,6 +98,43 @@ def test_too_little_data_is_no_high_confidence_and_tells_what_is_lacking(planned
     assert (card.risk, card.confidence) == (None, "low")
     assert card.data_gaps
     assert not re.search("[一-鿿]", "".join(card.data_gaps))
+
+
+def test_a_card_tells_the_range_of_its_risk(planned):
+    round_ = planned[3].round
+    ends = build_risk_intervals(round_.model, round_.features).droplevel("as_of_date")
+    visits = round_.visit_list.visits
+    cards = workflows.tell_round(planned[3], "en").cards
+    told = 0
+    for household, card in zip(visits.index, cards, strict=False):
+        assert (card.risk is not None) == ("rough range" in card.risk_text)
+        if card.risk is None:
+            continue
+        told += 1
+        found = re.match(
+            r"Of ([\d,]+) such .* \(rough range: (\d+) to (\d+)\) within", card.risk_text
+        )
+        base, low, high = (int(text.replace(",", "")) for text in found.groups())
+        assert low / base <= ends.loc[household, "low"] <= card.risk
+        assert card.risk <= ends.loc[household, "high"] <= high / base
+        assert "%" not in card.risk_text
+    assert told > 20
+
+
+@pytest.mark.parametrize("locale", ["zh", "en"])
+def test_who_is_unlike_any_has_low_confidence_and_is_told_by_what(planned, locale):
+    round_ = planned[3].round
+    before = {card.order: card for card in workflows.tell_round(planned[3], locale).cards}
+    order = next(n for n, c in before.items() if c.confidence == "high" and not c.unlike_text)
+    household = round_.visit_list.visits.index[order - 1]
+    features = round_.features.copy()
+    features.loc[household, "income_to_line"] = 500.0
+    strange = dataclasses.replace(round_, features=features)
+    card = next(c for c in build_visit_facts(strange, b"k" * 32, locale).cards if c.order == order)
+    assert card.confidence == "low"
+    label = round_.model.catalog["income_to_line"].label(locale)
+    assert label in card.unlike_text
+    assert card.unlike_text.endswith({"zh": "以入户看到的为准", "en": "go by what you see"}[locale])
 
 
 def test_nothing_moved_for_who_was_not_assessed_in_the_round_before(planned):

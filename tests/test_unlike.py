@@ -69,7 +69,9 @@ def test_a_far_value_is_named_with_its_value(model):
     found = find_unlike(model, rows([5000.0, 50000000.0]), "en")
     assert found["unlike"].tolist() == [False, True]
     assert found["features"].tolist() == [[], ["wage_last_ever"]]
-    assert found["text"].iloc[1] == "unlike any household learned from: wage (50,000,000 yuan)"
+    assert found["text"].iloc[1] == (
+        "unlike any household that the model has learned from: wage (50,000,000 yuan)"
+    )
     assert pd.isna(found["text"].iloc[0])
     assert "工资" in find_unlike(model, rows([50000000.0]))["text"].iloc[0]
 

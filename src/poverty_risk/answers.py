@@ -16,6 +16,8 @@ from poverty_risk.exceptions import DeclarationError, HistoryError
 from poverty_risk.explain import explain_risk
 from poverty_risk.model import RiskModel
 from poverty_risk.reasons import build_reasons, texts
+from poverty_risk.risk_intervals import find_ends, has_intervals
+from poverty_risk.unlike import describe_unlike
 
 __all__ = ["Answers", "Asked", "Question", "answer_each"]
 
@@ -28,7 +30,8 @@ Only features that are missing when nothing is known count: a number of visits o
 MOST_FAILURES = 20
 """So many failures without a single answer are no matter of single households."""
 
-TEXTS = ("status", "status_reason", "tier", "model_id")
+TEXTS = ("status", "status_reason", "tier", "model_id", "unlike")
+NUMBERS = ("risk", "margin", "risk_low", "risk_high")
 LISTS = ("reasons", "protective_factors", "data_gaps")
 
 
@@ -47,7 +50,7 @@ class Asked:
     words
         Texts of that language.
     explain
-        Whether reasons are given.
+        Whether reasons are given, and how sure a risk is.
     """
 
     as_of: pd.DatetimeIndex
@@ -77,7 +80,7 @@ class Answers:
         }
         self.columns["status"][:] = "unknown_household"
         self.columns["model_id"][:] = getattr(asked.model, "model_id_", "unsaved")
-        self.columns["risk"], self.columns["margin"] = np.full((2, size), np.nan)
+        self.columns |= {name: np.full(size, np.nan) for name in NUMBERS}
 
     @classmethod
     def join(cls, parts: Sequence[Answers]) -> Answers:
@@ -141,12 +144,22 @@ class Answers:
             reasons = build_reasons(explanation, model, self.asked.locale)
             for column, raises in (("reasons", True), ("protective_factors", False)):
                 self._put_lists(column, at, [texts(items, raises=raises) for items in reasons])
+            self._put_doubts(at, features, margin.to_numpy())
         else:
             margin = model.margin(features)
             risk = model.risk_of_margin(margin)
         self.columns["margin"][at] = margin.to_numpy()
         self.columns["risk"][at] = risk.to_numpy()
         self.columns["tier"][at] = model.find_tiers(risk.to_numpy())
+
+    def _put_doubts(self, at: np.ndarray, features: pd.DataFrame, margin: np.ndarray) -> None:
+        """Between what values each risk lies, and of whom the model knows nothing alike."""
+        model = self.asked.model
+        matrix = model.columns_.matrix(features)
+        if has_intervals(model):
+            ends = find_ends(model, matrix, margin)
+            self.columns["risk_low"][at], self.columns["risk_high"][at] = ends
+        self.columns["unlike"][at] = describe_unlike(model, features, matrix, self.asked.locale)
 
     def _put_lists(self, column: str, at: np.ndarray, lists: Sequence[list[str]]) -> None:
         # One by one: numpy would take lists of equal length for a matrix.
@@ -172,6 +185,9 @@ class Answers:
             "margin": told["margin"],
             **{name: told[name] for name in LISTS},
             "model_id": _as_text(told["model_id"]),
+            "risk_low": told["risk_low"],
+            "risk_high": told["risk_high"],
+            "unlike": _as_text(told["unlike"]),
         }
         index = pd.Index(self.ids[order], dtype="str", name="household_id")
         return pd.DataFrame(columns, index=index)

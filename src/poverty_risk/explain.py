@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from poverty_risk.boosting import Forest
+    from poverty_risk.shapley import TreeContributions
 
 __all__ = [
     "Engine",
@@ -26,6 +27,7 @@ __all__ = [
     "build_contribution_tables",
     "explain_change",
     "explain_risk",
+    "find_refit_margins",
 ]
 
 Engine = Literal["auto", "tables", "plain"]
@@ -241,7 +243,8 @@ def _check_sums(values: np.ndarray, base: float, margins: np.ndarray) -> None:
 def build_contribution_tables(model: RiskModel) -> None:
     """Prepare a model, so that a single household too is explained from tables.
 
-    For programs that run on and explain households one at a time: takes about a second.
+    For programs that run on and explain households one at a time: takes about a second, and as much
+    again for refits, whose tables give the ends of intervals.
 
     Parameters
     ----------
@@ -264,6 +267,8 @@ def build_contribution_tables(model: RiskModel) -> None:
     True
     """
     kept.prepare(model.forest_)
+    if model.refits_ is not None:
+        _tables_of_refits(model, model.refits_)
 
 
 def _uses_tables(model: RiskModel, rows: int, engine: Engine) -> bool:
@@ -326,6 +331,24 @@ def _sum_refits(
         return
     for tables in kept.tables_of_each(refits, owners):
         yield tables.compute(matrix, threads)[:, :-1]
+
+
+def find_refit_margins(model: RiskModel, matrix: np.ndarray) -> np.ndarray:
+    """Margins of each refit, shape (n_refits, n): from tables where `explain_risk` takes tables.
+
+    Tables give the same to 1e-12 and take a tenth of the time of LightGBM's own for many rows.
+    """
+    refits = model.refits_
+    assert refits is not None
+    if not _uses_tables(model, len(matrix), "auto"):
+        return refits.margins_of_each(matrix)
+    parts = (t.compute(matrix, model.n_jobs) for t in _tables_of_refits(model, refits))
+    # Base and themes added in order: see `_sum_by_theme`.
+    return np.stack([functools.reduce(np.add, part.T) for part in parts])
+
+
+def _tables_of_refits(model: RiskModel, refits: Forest) -> tuple[TreeContributions, ...]:
+    return kept.tables_of_each(refits, _number(_themes(model))[1])
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def predict_risk(
     locale
         Language of the texts: ``"zh"`` or ``"en"``.
     explain
-        Whether reasons are given; without them it is faster.
+        Whether reasons are given, and how sure each risk is; without them it is faster.
 
     Returns
     -------
@@ -83,6 +83,10 @@ def predict_risk(
         protective_factors : list of str, at most two, what is associated with a lower risk.
         data_gaps : list of str, what is missing and worth asking for.
         model_id : the model that answered.
+        risk_low, risk_high : a rough range of the risk (see `build_risk_intervals`: fewer risks lie
+            within than its level says); missing without `explain`, and where the model tells none.
+        unlike : what sets the household apart from all that the model learned from, whose risk is
+            then a guess (see `find_unlike`); missing where nothing does, and without `explain`.
 
     Raises
     ------

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 PREDICTIONS, STATE, PARTS = "predictions.parquet", "state.json", "parts"
 OWN = {PREDICTIONS, STATE, PARTS}
+PART = ("file", "hash", "last", "households")
+"""What is noted of a finished part."""
 
 TEXTS = pa.list_(pa.string())
 COLUMNS: dict[str, pa.DataType] = {
@@ -40,6 +42,9 @@ COLUMNS: dict[str, pa.DataType] = {
     "protective_factors": TEXTS,
     "data_gaps": TEXTS,
     "model_id": pa.string(),
+    "risk_low": pa.float64(),
+    "risk_high": pa.float64(),
+    "unlike": pa.string(),
 }
 """Those of an answer of `predict_risk`; behind them stand the groups of the schema, such as village_id."""
 
@@ -79,7 +84,8 @@ class PredictionFolder:
         self._folder = folder
         self._parts: list[dict[str, Any]] = []
         self._result: str | None = None
-        self._question = json.loads(json.dumps(question))
+        # Parts of an older release may have fewer columns.
+        self._question = json.loads(json.dumps({**question, "columns": list(COLUMNS)}))
         self._check_place()
         with telling_write_failures(f"predictions '{folder.name}'"):
             (folder / PARTS).mkdir(parents=True, exist_ok=True)
@@ -183,7 +189,8 @@ class PredictionFolder:
         """Go on with what was finished for the same question."""
         try:
             state = json.loads((self._folder / STATE).read_text(encoding="utf-8"))
-            before, parts, result = state["question"], state["parts"], state["result"]
+            before, result = dict(state["question"]), state["result"]
+            parts = [{name: part[name] for name in PART} for part in state["parts"]]
         except (OSError, ValueError, KeyError, TypeError):
             return
         if before != self._question:

@@ -14,6 +14,7 @@ from poverty_risk.data_gaps import catalog_of
 from poverty_risk.explain import RiskExplanation
 from poverty_risk.features.spec import FeatureSpec
 from poverty_risk.model import RiskModel
+from poverty_risk.risk_intervals import count_between
 from poverty_risk.wording import (
     format_date,
     format_horizon,
@@ -373,7 +374,13 @@ def _is_missing(value: Any) -> bool:
     return value is None or bool(value != value)  # noqa: PLR0124 - NaN is unequal to itself
 
 
-def describe_risk(risk: float, horizon: str, locale: str = "zh", outcome: str = "") -> str:
+def describe_risk(
+    risk: float,
+    horizon: str,
+    locale: str = "zh",
+    outcome: str = "",
+    between: tuple[float, float] | None = None,
+) -> str:
     """A risk in words: of 100 (or 1,000) such households about so many.
 
     Parameters
@@ -386,6 +393,8 @@ def describe_risk(risk: float, horizon: str, locale: str = "zh", outcome: str = 
         Language.
     outcome
         Name of the outcome, which is told as what it is: being identified is no return to poverty.
+    between
+        Ends of the risk's interval, told in brackets as a rough range; None or missing ends: no range.
 
     Examples
     --------
@@ -393,12 +402,18 @@ def describe_risk(risk: float, horizon: str, locale: str = "zh", outcome: str = 
     'Of 100 such households about 12 within 12 months: newly identified as a monitored household'
     >>> describe_risk(0.12, "12mo", "en")
     'Of 100 such households about 12 within 12 months: get into trouble'
+    >>> describe_risk(0.12, "12mo", "en", between=(0.07, 0.19))
+    'Of 100 such households about 12 (rough range: 7 to 19) within 12 months: get into trouble'
     """
     words = load_locale(locale)["reasons"]
     key, base = ("of_hundred", 100) if risk >= 0.02 else ("of_hundred_rare", 1000)
-    count = round(risk * base)
+    count, beside = round(risk * base), ""
+    if between is not None and not np.isnan(between).any():
+        low, high = count_between(*between, base)
+        beside = str(words["between_beside"]).format(low=low, high=high)
     return str(words[key if count else "fewer_than_one"]).format(
         count=count,
+        between=beside,
         horizon=format_horizon(horizon, locale),
         outcome=outcome or words["some_outcome"],
     )

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit
-from scipy.stats import t as student
+from scipy.special import expit, stdtrit
 
 from poverty_risk.calibration import SigmoidCalibrator
 from poverty_risk.exceptions import DeclarationError, Fault
+from poverty_risk.explain import find_refit_margins
 from poverty_risk.model import RiskModel
 from poverty_risk.wording import load_locale
 
-__all__ = ["build_risk_intervals", "describe_interval"]
+__all__ = [
+    "build_risk_intervals",
+    "count_between",
+    "describe_interval",
+    "find_ends",
+    "has_intervals",
+]
 
 FEWEST_REFITS = 3
+LEVEL = 0.9
 
 
 def build_risk_intervals(
-    model: RiskModel, features: pd.DataFrame, level: float = 0.9
+    model: RiskModel, features: pd.DataFrame, level: float = LEVEL
 ) -> pd.DataFrame:
     """Between what values a household's risk lies, given what the model could learn.
 
@@ -75,17 +82,47 @@ def build_risk_intervals(
     True
     """
     _check(model, level)
-    calibrator, spread, refits = model.calibrator_, model.spread_, model.refits_
+    matrix = model.columns_.matrix(features)
+    low, high = find_ends(model, matrix, model.forest_.margins(matrix), level)
+    return pd.DataFrame({"low": low, "high": high}, features.index)
+
+
+def has_intervals(model: RiskModel) -> bool:
+    """Whether a fitted model can tell intervals: by its calibration, and by enough refits."""
+    refits = model.refits_
+    return (
+        model.spread_ is not None and refits is not None and len(refits.boosters) >= FEWEST_REFITS
+    )
+
+
+def find_ends(
+    model: RiskModel, matrix: np.ndarray, margin: np.ndarray, level: float = LEVEL
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends of the intervals of `build_risk_intervals`, shape (n,) each.
+
+    Parameters
+    ----------
+    model
+        One that `has_intervals`.
+    matrix
+        Rows as the model's columns turn them into numbers, shape (n, n_features).
+    margin
+        Their margins, shape (n,).
+    level
+        Share of the risks that should lie within.
+    """
+    calibrator, spread = model.calibrator_, model.spread_
     assert isinstance(calibrator, SigmoidCalibrator)
     assert spread is not None
-    assert refits is not None
-    margin = model.margin(features).to_numpy()
-    halves = refits.margins_of_each(model.columns_.matrix(features))
-    of_trees = calibrator.slope**2 * np.mean((halves - margin) ** 2, axis=0)
-    reach = float(student.ppf((1.0 + level) / 2.0, len(halves)))
-    half = reach * np.sqrt(of_trees + spread.variance(margin))
+    halves = find_refit_margins(model, matrix)
+    of_trees = np.zeros(len(margin))
+    for half in halves:  # in order: a row alone and among others gets the same bits
+        of_trees += (half - margin) ** 2
+    of_trees *= calibrator.slope**2 / len(halves)
+    reach = float(stdtrit(len(halves), (1.0 + level) / 2.0))
+    reached = reach * np.sqrt(of_trees + spread.variance(margin))
     centre = calibrator.slope * margin + calibrator.intercept
-    return pd.DataFrame({"low": expit(centre - half), "high": expit(centre + half)}, features.index)
+    return expit(centre - reached), expit(centre + reached)
 
 
 def _check(model: RiskModel, level: float) -> None:
@@ -126,5 +163,10 @@ def describe_interval(low: float, high: float, locale: str = "zh") -> str:
     'of 1,000 such households between 0 and 12'
     """
     key, base = ("between", 100) if high >= 0.02 else ("between_rare", 1000)
-    words = load_locale(locale)["reasons"]
-    return str(words[key]).format(low=int(low * base), high=int(np.ceil(high * base - 1e-9)))
+    fewest, most = count_between(low, high, base)
+    return str(load_locale(locale)["reasons"][key]).format(low=fewest, high=most)
+
+
+def count_between(low: float, high: float, base: int) -> tuple[int, int]:
+    """Whole households out of `base` that an interval of a risk reaches from and to, outwards."""
+    return int(low * base), int(np.ceil(high * base - 1e-9))

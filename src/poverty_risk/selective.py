@@ -71,7 +71,8 @@ def calibrate_seen(
     Returns
     -------
     RiskModel
-        The same trees with another calibration and other tiers; calibration by a sigmoid.
+        The same trees with another calibration and other tiers; calibration by a sigmoid. It tells
+        no intervals (`build_risk_intervals`): how far weighted visits spread is not measured.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from poverty_risk.model import RiskModel
 from poverty_risk.privacy import SMALL_COUNT
 from poverty_risk.wording import format_value, load_locale
 
-__all__ = ["find_unlike"]
+__all__ = ["describe_unlike", "find_unlike"]
 
 BEYOND = 0.25
 """How far outside the values of training, as a share of their whole range, a value is unlike any.
@@ -66,34 +67,60 @@ def find_unlike(model: RiskModel, features: pd.DataFrame, locale: str = "zh") ->
     >>> model = RiskModel(n_estimators=9, calibration=None, early_stopping_rounds=None)
     >>> model = model.fit(features, labels)
     >>> find_unlike(model, pd.DataFrame({"income": [3.0, 30.0]}), "en")["text"].tolist()
-    [nan, 'unlike any household learned from: income (30 times)']
+    [nan, 'unlike any household that the model has learned from: income (30 times)']
     """
-    distance = _measure(model, model.columns_.matrix(features))
-    words, catalog = load_locale(locale)["unlike"], catalog_of(model)
-    names = np.array(model.columns_.names, dtype=object)
-    far: list[list[str]] = []
-    texts: list[str | None] = []
-    for position, row in enumerate(distance):
-        order = np.argsort(-row, kind="stable")
-        found = [str(name) for name in names[order[row[order] > 0.0]]]
-        far.append(found)
-        told = [
-            words["feature"].format(
-                label=catalog[name].label(locale),
-                value=_tell(features[name].iloc[position], catalog[name].unit, locale),
-            )
-            for name in found[:MOST_NAMED]
-        ]
-        joined = load_locale(locale)["list_separator"].join(told)
-        texts.append(words["text"].format(features=joined) if told else None)
+    matrix = model.columns_.matrix(features)
+    at, distance = _find_far(model, matrix)
+    far: list[list[str]] = [[] for _ in range(len(matrix))]
+    for place, names in zip(at, _order(model, distance), strict=True):
+        far[place] = names
+    index = features.index
     return pd.DataFrame(
         {
-            "unlike": (distance > 0.0).any(axis=1),
-            "features": pd.Series(far, index=features.index, dtype=object),
-            "text": pd.Series(texts, index=features.index, dtype="str"),
+            "unlike": np.isin(np.arange(len(matrix)), at),
+            "features": pd.Series(far, index=index, dtype=object),
+            "text": pd.Series(describe_unlike(model, features, matrix, locale), index, "str"),
         },
-        index=features.index,
+        index=index,
     )
+
+
+def describe_unlike(
+    model: RiskModel, features: pd.DataFrame, matrix: np.ndarray, locale: str = "zh"
+) -> np.ndarray:
+    """The texts of `find_unlike`, shape (n,), None where nothing is far.
+
+    Parameters
+    ----------
+    model, features, locale
+        See `find_unlike`.
+    matrix
+        The features as the model's columns turn them into numbers, shape (n, n_features).
+    """
+    words, catalog = load_locale(locale), catalog_of(model)
+    texts = np.full(len(matrix), None, dtype=object)
+    at, distance = _find_far(model, matrix)
+    for place, names in zip(at, _order(model, distance), strict=True):
+        told = [
+            words["unlike"]["feature"].format(
+                label=catalog[name].label(locale),
+                value=_tell(features[name].iloc[place], catalog[name].unit, locale),
+            )
+            for name in names[:MOST_NAMED]
+        ]
+        joined = words["list_separator"].join(told)
+        texts[place] = words["unlike"]["text"].format(features=joined)
+    return texts
+
+
+def _order(model: RiskModel, distance: np.ndarray) -> list[list[str]]:
+    """Names of the far features of each row, the farthest first."""
+    names = np.array(model.columns_.names, dtype=object)
+    orders = np.argsort(-distance, axis=1, kind="stable")
+    return [
+        [str(name) for name in names[order[row[order] > 0.0]]]
+        for row, order in zip(distance, orders, strict=True)
+    ]
 
 
 def _tell(value: Any, unit: str, locale: str) -> str:
@@ -102,25 +129,38 @@ def _tell(value: Any, unit: str, locale: str) -> str:
     return format_value(value, unit, locale)
 
 
-def _measure(model: RiskModel, matrix: np.ndarray) -> np.ndarray:
-    """How far each value is from training, 0 for none, shape of the matrix; infinite without a scale."""
+def _find_far(model: RiskModel, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the rows with a far value, and how far from training each of their values is.
+
+    0 is near; infinite where there is no scale. Most rows are like training: they are looked at by
+    bounds alone.
+    """
+    entries = [model.reference_[name] for name in model.columns_.names]
+    ends = np.array([_ends_of(entry) for entry in entries]).reshape(-1, 2).T
+    span = ends[1] - ends[0]
     learned = float(model.training_["boosted"]["points"])
-    distance = np.zeros(matrix.shape)
-    for position, name in enumerate(model.columns_.names):
-        entry, values = model.reference_[name], matrix[:, position]
-        known = ~np.isnan(values)
-        if "shares" in entry:
-            rows = np.asarray(entry["shares"]) * (1.0 - entry["missing"]) * learned
-            distance[known, position] = np.where(
-                rows[values[known].astype(int)] < SMALL_COUNT, np.inf, 0.0
-            )
-        elif "quantiles" in entry:
-            lowest, highest = entry["quantiles"][0], entry["quantiles"][-1]
-            outside = np.maximum(lowest - values, values - highest)[known]
-            span = highest - lowest
-            with np.errstate(divide="ignore", invalid="ignore"):
-                times = np.where(outside > BEYOND * span, outside / span, 0.0)
-            distance[known, position] = times
-        if entry["missing"] * learned < SMALL_COUNT:
-            distance[~known, position] = np.inf
-    return distance
+    never_missing = np.array([entry["missing"] * learned < SMALL_COUNT for entry in entries])
+    far = (matrix < ends[0] - BEYOND * span) | (matrix > ends[1] + BEYOND * span)
+    endless = np.isnan(matrix) & never_missing
+    for position in model.columns_.categorical:
+        endless[:, position] |= _is_rare(matrix[:, position], entries[position], learned)
+    at = np.flatnonzero((far | endless).any(axis=1))
+    outside = np.maximum(ends[0] - matrix[at], matrix[at] - ends[1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        distance = np.where(far[at], outside / span, 0.0)
+    distance[endless[at]] = np.inf
+    return at, distance
+
+
+def _ends_of(entry: Mapping[str, Any]) -> tuple[float, float]:
+    """Lowest and highest value of training; none of a category, or where nothing was known."""
+    quantiles = entry.get("quantiles")
+    return (np.nan, np.nan) if quantiles is None else (quantiles[0], quantiles[-1])
+
+
+def _is_rare(codes: np.ndarray, entry: Mapping[str, Any], learned: float) -> np.ndarray:
+    """Whether hardly anybody in training had each category."""
+    rows = np.asarray(entry["shares"]) * (1.0 - entry["missing"]) * learned
+    rare, known = np.zeros(len(codes), dtype=bool), ~np.isnan(codes)
+    rare[known] = rows[codes[known].astype(int)] < SMALL_COUNT
+    return rare

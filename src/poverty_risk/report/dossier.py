@@ -26,6 +26,8 @@ from poverty_risk.report.accounts import build_accounts
 from poverty_risk.report.facts import CardFacts, ReasonFact, ThemeFact, VisitFacts
 from poverty_risk.report.policies import PolicyTable
 from poverty_risk.report.round import Round, choose_told, name_outcome, tell_run
+from poverty_risk.risk_intervals import build_risk_intervals, has_intervals
+from poverty_risk.unlike import find_unlike
 from poverty_risk.wording import format_value, load_locale
 
 __all__ = ["build_visit_facts"]
@@ -81,6 +83,8 @@ class _Explained:
     gaps: Sequence[Sequence[str]]
     change: RiskChange | None
     changed: Mapping[str, int]
+    intervals: pd.DataFrame | None
+    unlike: pd.Series
 
 
 def _explain(round_: Round, households: pd.Index, locale: str) -> _Explained:
@@ -107,6 +111,8 @@ def _explain(round_: Round, households: pd.Index, locale: str) -> _Explained:
         gaps=find_data_gaps(features, model, locale),
         change=change,
         changed={household: position for position, household in enumerate(changed)},
+        intervals=build_risk_intervals(model, features) if has_intervals(model) else None,
+        unlike=find_unlike(model, features, locale)["text"],
     )
 
 
@@ -137,7 +143,10 @@ class _CardWriter:
         assert self.round.model.task is not None
         horizon = self.round.model.task.horizon
         quality = (self.round.quality or {}).get(household, HouseholdQuality())
-        confidence = "low" if at is None else _confidence(len(gaps), reasons.left_out, quality)
+        unlike = "" if at is None else self._unlike(at)
+        confidence = "low"
+        if at is not None and not unlike:
+            confidence = _confidence(len(gaps), reasons.left_out, quality)
         codes = sorted(row.get("rule_codes") or (), key=lambda code: -self.severity.get(code, 0))
         rules = tuple(self.rule_texts.get(code, code) for code in codes)
         is_reserve, by_lot = bool(row["is_reserve"]), row["why"] == "random"
@@ -160,7 +169,7 @@ class _CardWriter:
             risk=risk,
             risk_text=""
             if risk is None
-            else describe_risk(risk, horizon, self.locale, self.outcome),
+            else describe_risk(risk, horizon, self.locale, self.outcome, self._between(at)),
             rank_text=self._rank_text(household),
             reasons=tuple(self._tell(reason) for reason in reasons.raising),
             # An official risk type is what raises a risk.
@@ -178,8 +187,21 @@ class _CardWriter:
             data_gaps=(*gaps, *self._doubts(quality)),
             confidence=confidence,
             confidence_text=str(self.words["confidence_notes"][confidence]),
+            unlike_text=unlike,
             risk_types=tuple(self.words["risk_types"][kind] for kind in kinds),
         )
+
+    def _between(self, at: int | None) -> tuple[float, float] | None:
+        """Ends of the risk's interval, where the model tells one."""
+        if at is None or self.explained.intervals is None:
+            return None
+        ends = self.explained.intervals.iloc[at]
+        return float(ends["low"]), float(ends["high"])
+
+    def _unlike(self, at: int) -> str:
+        """That the model knows nothing alike, whose risk is then a guess, and what to do."""
+        text = self.explained.unlike.iloc[at]
+        return "" if pd.isna(text) else str(self.texts["unlike"]).format(unlike=text)
 
     def _doubts(self, quality: HouseholdQuality) -> tuple[str, ...]:
         """That records contradict each other: the clerk corrects them, nobody at the door can."""

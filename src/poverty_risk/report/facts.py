@@ -116,7 +116,7 @@ class CardFacts:
     risk
         Calibrated probability; missing when the household is visited without one.
     risk_text
-        "Of 100 such households about x ..."; empty without a risk.
+        "Of 100 such households about x (rough range: y to z) ..."; empty without a risk.
     rank_text
         Rank within village and township.
     reasons, lowering
@@ -141,6 +141,8 @@ class CardFacts:
         What to ask for.
     confidence, confidence_text
         ``high``, ``medium`` or ``low``, and why.
+    unlike_text
+        What sets the household apart from all that the model learned from; or empty.
     risk_types
         Names of official risk types, main one first.
     """
@@ -173,6 +175,7 @@ class CardFacts:
     data_gaps: tuple[str, ...]
     confidence: str
     confidence_text: str
+    unlike_text: str
     risk_types: tuple[str, ...]
 
     @property
@@ -356,5 +359,6 @@ def _without_health(card: CardFacts, hidden_text: str) -> CardFacts:
         alternatives=keep(card.alternatives),
         risk_types=keep(card.risk_types),
         similar="" if tells_of_health(card.similar) else card.similar,
+        unlike_text="" if tells_of_health(card.unlike_text) else card.unlike_text,
         options=tuple(o for o in card.options if not tells_of_health(f"{o.risk_type}{o.text}")),
     )

@@ -184,9 +184,14 @@ def render_explained(
         title = told[title_of].format(
             household=mask_id(str(household)), tier=words["tiers"][row["tier"]], rank=row["rank"]
         )
-        sentence = describe_risk(float(row["risk"]), horizon, locale, outcome)
+        between = (row.get("risk_low", np.nan), row.get("risk_high", np.nan))
+        sentence = describe_risk(float(row["risk"]), horizon, locale, outcome, between)
         date = format_value(str(row["as_of_date"].date()), "date", locale)
         lines += [f"## {title}", "", told["risk"].format(as_of_date=date, sentence=sentence), ""]
+        if not pd.isna(unlike := row.get("unlike")):
+            text = str(words["card_texts"]["unlike"]).format(unlike=unlike)
+            page = words["page"]
+            lines += [f"**{page['card']['unlike']}**{page['colon']}{text}", ""]
         for part in ("reasons", "protective_factors", "data_gaps"):
             items = row[part] or [told["nothing"]]
             lines += [f"**{told[part]}**", "", *[f"- {item}" for item in items], ""]

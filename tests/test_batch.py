@@ -122,6 +122,33 @@ def test_what_is_finished_is_not_asked_again(place, tmp_path, complete, monkeypa
     assert _read_all(out) == complete
 
 
+def test_a_cohort_declared_otherwise_is_another_question(place, tmp_path, caplog):
+    batch = Batch.load(place / "model", locale="en", households=200)
+    schema = batch.model.task.schema
+    path = batch.predict(place / "anlu", tmp_path / "out", as_of_date=AS_OF)
+    before = read_predictions(path)
+    fewer = schema.cohorts | {"at_risk": schema.cohorts["at_risk"][:1]}
+    batch.predict(
+        *(place / "anlu", tmp_path / "out"),
+        as_of_date=AS_OF,
+        schema=schema.model_copy(update={"cohorts": fewer}),
+    )
+    assert "another question (schema)" in caplog.text
+    assert (read_predictions(path)["status"] == "ok").sum() > (before["status"] == "ok").sum()
+
+
+@pytest.mark.parametrize("state", ["[]", '{"question": 1, "parts": [], "result": null}', "parts"])
+def test_a_damaged_state_is_begun_anew(place, tmp_path, complete, state):
+    out = tmp_path / "out"
+    predict_folder(place / "anlu", out, model=place / "model", **ASKED)
+    if state == "parts":
+        state = (out / "state.json").read_text().replace('"file"', '"name"').split('"result"')[0]
+        state += '"result": null}'
+    (out / "state.json").write_text(state)
+    predict_folder(place / "anlu", out, model=place / "model", **ASKED)
+    assert _read_all(out) == complete
+
+
 @pytest.mark.parametrize("changed", ["locale", "as_of_date", "households", "history", "model_id"])
 def test_another_question_is_answered_anew(place, tmp_path, caplog, changed):
     out, folder, model, asked = tmp_path / "out", place / "anlu", place / "model", dict(ASKED)
@@ -145,12 +172,14 @@ def test_each_county_of_a_nation_is_ranked_by_itself(place, tmp_path, complete):
     tables = read_history(place / "anlu")
     tables.write(tmp_path / "nation" / "anlu")
     half = tables.slice_households(0, 60)
-    half.write(tmp_path / "nation" / "badong")
+    half.write(tmp_path / "elsewhere" / "2023-12")
+    (tmp_path / "nation" / "badong").symlink_to(tmp_path / "elsewhere" / "2023-12")
     paths = predict_folder(tmp_path / "nation", tmp_path / "out", model=place / "model", **ASKED)
     assert list(paths) == ["anlu", "badong"]
     assert paths["anlu"].read_bytes() == complete["predictions.parquet"]
     assert read_predictions(paths["badong"])["rank"].min() == 1
     assert len(read_predictions(paths["badong"])) == 60
+    assert set(pq.read_table(paths["badong"])["county"].to_pylist()) == {"badong"}
 
 
 def test_a_folder_of_others_and_one_in_use_are_left_alone(place, tmp_path):

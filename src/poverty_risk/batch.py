@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from poverty_risk.model import RiskModel
 from poverty_risk.model_folder import MANIFEST
 from poverty_risk.predict import load_model, predict_risk, task_of
 from poverty_risk.prediction_folder import PredictionFolder
-from poverty_risk.schema import Schema
+from poverty_risk.schema import Schema, load_schema
 from poverty_risk.tables import HistoryTables
 from poverty_risk.windows import parse_as_of_dates
 
@@ -26,7 +27,7 @@ __all__ = ["Batch", "predict_folder"]
 
 logger = logging.getLogger(__name__)
 
-COMPUTING = ("poverty-risk", "duckdb", "ibis-framework", "lightgbm", "numpy", "pandas", "pyarrow")
+COMPUTING = ("poverty-risk", "lightgbm", "numba", "numpy", "pandas", "pyarrow", "scikit-learn")
 """Packages of which another version may give other bits."""
 
 
@@ -94,7 +95,9 @@ def predict_folder(
     counties, output = find_counties(folder), Path(output)
     several = list(counties.values()) != [Path(folder)]
     return {
-        name: batch.predict(path, output / name if several else output, as_of_date=as_of_date)
+        name: batch.predict(
+            path, output / name if several else output, as_of_date=as_of_date, county=name
+        )
         for name, path in counties.items()
     }
 
@@ -139,6 +142,7 @@ class Batch:
         schema: Schema | str | Path | None = None,
         line: Mapping[int, float] | None = None,
         observed_to: str | pd.Timestamp | None = None,
+        county: str | None = None,
         on_range: Callable[[int], None] = lambda _: None,
     ) -> Path:
         """Predict one county; the file.
@@ -149,15 +153,18 @@ class Batch:
             See `predict_folder`.
         schema, line, observed_to
             As in `read_history`; by default the model's schema.
+        county
+            Its name; by default that of the folder, which may be another one behind a link.
         on_range
             Called with the number of households of each range that is finished.
         """
         folder, output = Path(folder).resolve(), Path(output)
         with hold_lock(output, f"predictions '{output.name}'", longest_wait=0):
             schema = task_of(self.model).schema if schema is None else schema
+            schema = schema if isinstance(schema, Schema) else load_schema(schema)
             history = HistoryFolder(folder, schema, line, observed_to)
             as_of = parse_as_of_dates(as_of_date or history.observed_to)[0]
-            made = PredictionFolder(output, self._ask(history, as_of))
+            made = PredictionFolder(output, self._ask(history, schema, as_of))
             if not made.is_complete:
                 if made.last is not None:
                     logger.info("'%s': going on behind what is finished.", output.name)
@@ -165,12 +172,17 @@ class Batch:
                     made.add(self._answer(tables, as_of), last=str(tables.households[-1]))
                     on_range(len(tables.households))
                     del tables  # before the next range is read
-            return made.complete(folder.name)
+            return made.complete(county or folder.name)
 
-    def _ask(self, history: HistoryFolder, as_of: pd.Timestamp) -> dict[str, object]:
+    def _ask(
+        self, history: HistoryFolder, schema: Schema, as_of: pd.Timestamp
+    ) -> dict[str, object]:
         """All that the answers depend on."""
+        declared = schema.model_dump_json().encode()
         return {
             "history": history.digest,
+            # Its cohorts and groups, too: the history's hash covers what its tables declare.
+            "schema": hashlib.blake2b(declared, digest_size=16).hexdigest(),
             "line": {str(year): value for year, value in (history.line or {}).items()},
             "observed_to": str(history.observed_to.date()),
             "as_of_date": str(as_of.date()),

@@ -96,6 +96,7 @@ def score_folder(
             schema=load_schema(history.schema_name, history.extra_schema),
             line=config.line,
             observed_to=None if history.observed_to is None else str(history.observed_to),
+            county=name,
         )
         answer = read_predictions(path)
         paths = _write_ranking(own, answer, answer, task_of(batch.model))

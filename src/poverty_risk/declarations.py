@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import keyword
 import reprlib
 from collections.abc import Hashable, Iterable, Mapping
@@ -21,6 +22,7 @@ __all__ = [
     "parse_declaration",
     "read_declaration",
     "read_yaml",
+    "rewrite_section",
 ]
 
 MAX_DECLARATION_BYTES = 4_000_000
@@ -233,3 +235,53 @@ class _Loader(_SafeLoader):  # type: ignore[misc]
 def read_declaration(model: type[DeclaredType], path: str | Path) -> DeclaredType:
     """Read a YAML file into a declaration (see `parse_declaration`, `read_yaml`)."""
     return parse_declaration(model, read_yaml(path), str(Path(path).name))
+
+
+def rewrite_section(text: str, section: str, values: Mapping[str, Any], place: str) -> str:
+    r"""A YAML text with other values in one section, all else as it was, comments too.
+
+    Parameters
+    ----------
+    text
+        The file's text.
+    section
+        A key of its first level.
+    values
+        New values by key; a key that is not there is added at the section's start.
+    place
+        Where the text comes from, for the error.
+
+    Returns
+    -------
+    str
+        The new text.
+
+    Raises
+    ------
+    DeclarationError
+        There is no such section, or it stands in one line.
+
+    Examples
+    --------
+    >>> print(rewrite_section("model:\n  trees: 9  # few\n", "model", {"trees": 12}, "a.yaml"), end="")
+    model:
+      trees: 12  # few
+    """
+    root: Any = yaml.compose(text, Loader=yaml.SafeLoader)
+    found = {key.value: value for key, value in root.value}.get(section)
+    if not isinstance(found, yaml.MappingNode) or found.flow_style:
+        expected = f"a section '{section}' with one key a line"
+        raise DeclarationError(Fault(place, "none", expected, "Write one."))
+    written = {key.value: value for key, value in found.value}
+    changes = []
+    for name, value in values.items():
+        plain = json.dumps(value)
+        if name in written:
+            node = written[name]
+            changes.append((node.start_mark.index, node.end_mark.index, plain))
+        else:
+            start = found.start_mark.index
+            changes.append((start, start, f"{name}: {plain}\n{' ' * found.start_mark.column}"))
+    for start, end, plain in sorted(changes, reverse=True):
+        text = text[:start] + plain + text[end:]
+    return text

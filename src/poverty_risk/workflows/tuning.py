@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from poverty_risk.candidates import Candidates
 from poverty_risk.config import Config, ModelSettings
-from poverty_risk.declarations import parse_declaration
-from poverty_risk.exceptions import DeclarationError, Fault
+from poverty_risk.declarations import parse_declaration, rewrite_section
 from poverty_risk.panel import Panel, build_panel
 from poverty_risk.search_space import SearchSpace
 from poverty_risk.selection import CandidateComparison, compare_candidates, evaluate_over_time
@@ -281,21 +279,5 @@ def write_tuned_config(
         The config has no section ``model`` of its own.
     """
     text = Path(source).read_text(encoding="utf-8")
-    root: Any = yaml.compose(text, Loader=yaml.SafeLoader)
-    section = {key.value: value for key, value in root.value}.get("model")
-    if not isinstance(section, yaml.MappingNode) or section.flow_style:
-        expected = "a section 'model' with one key a line"
-        raise DeclarationError(Fault(str(source), "none", expected, "Write one."))
-    written = {key.value: value for key, value in section.value}
-    changes = []
-    for name, value in parameters.items():
-        plain = json.dumps(value)
-        if name in written:
-            node = written[name]
-            changes.append((node.start_mark.index, node.end_mark.index, plain))
-        else:
-            start = section.start_mark.index
-            changes.append((start, start, f"{name}: {plain}\n{' ' * section.start_mark.column}"))
-    for start, end, plain in sorted(changes, reverse=True):
-        text = text[:start] + plain + text[end:]
+    text = rewrite_section(text, "model", parameters, Path(source).name)
     Path(target).write_text(text, encoding="utf-8")

@@ -7,6 +7,7 @@ from scipy.special import expit
 
 from poverty_risk.calibration import CalibrationSpread
 from poverty_risk.exceptions import DeclarationError
+from poverty_risk.explain import build_contribution_tables
 from poverty_risk.logistic import fit_logistic_line
 from poverty_risk.model import RiskModel
 from poverty_risk.risk_intervals import build_risk_intervals, describe_interval
@@ -72,6 +73,23 @@ def test_intervals_hold_the_true_risks(fitted):
     assert held.mean() > 0.75
     risk = fitted.risk(features)
     assert ((found["low"] <= risk) & (risk <= found["high"])).all()
+
+
+def test_many_rows_and_prepared_models_get_the_same_from_tables(fitted, tmp_path, monkeypatch):
+    features = draw(2, seed=4)[0]
+    plain = build_risk_intervals(fitted, features)
+    alone = build_risk_intervals(fitted, features.iloc[:1])
+    pd.testing.assert_frame_equal(alone, plain.iloc[:1], check_exact=True)
+    fitted.save(tmp_path / "model")
+    prepared = RiskModel.load(tmp_path / "model")
+    build_contribution_tables(prepared)
+    monkeypatch.setattr("poverty_risk.boosting.Forest.margins_of_each", None)  # not asked any more
+    told = build_risk_intervals(prepared, features)
+    pd.testing.assert_frame_equal(told, plain, rtol=1e-10)
+    alone = build_risk_intervals(prepared, features.iloc[:1])
+    pd.testing.assert_frame_equal(alone, told.iloc[:1], check_exact=True)
+    monkeypatch.setattr("poverty_risk.explain.MANY_MARGINS", len(features))
+    pd.testing.assert_frame_equal(build_risk_intervals(fitted, features), told, check_exact=True)
 
 
 def test_a_higher_level_is_wider(fitted):

@@ -313,6 +313,14 @@ def test_a_number_or_nothing_as_id_is_an_unknown_household(county, folder):
     assert answer["status_reason"].notna().all()
 
 
+def test_half_a_character_and_a_filled_up_field_do_not_fail_the_others(county, folder, whole):
+    first = whole.index[0]
+    answer = predict_risk(
+        county.tables, as_of_date=AS_OF, model=folder, households=[first, first + "\0", "\ud800"]
+    )
+    assert answer["status"].to_dict() == {first: "ok", "\\ud800": "unknown_household"}
+
+
 def test_an_id_of_many_characters_is_not_cut_to_one_that_is_known(county, folder, whole):
     longer = whole.index[0] + "0" * 40
     answer = predict_risk(

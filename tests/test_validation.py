@@ -183,6 +183,8 @@ def test_a_long_cell_is_cut_in_the_fault_alone():
 SAME_VALUES = [
     ("household_id", " a\t", "a"),
     ("household_id", "\u3000a\u00a0", "a"),
+    # Left on, arrays of ids would take this household for household a.
+    ("household_id", "a\x00\x00", "a"),
     ("event_date", "2023/5/1", dt.date(2023, 5, 1)),
     ("event_date", "2023-05-01 23:59:59", dt.date(2023, 5, 1)),
     ("event_date", "2023-05-01T02:00:00+08:00", dt.date(2023, 5, 1)),

@@ -267,7 +267,10 @@ def parse_date(as_of_date: str | pd.Timestamp, observed_to: pd.Timestamp) -> pd.
 def _unique(households: Iterable[str]) -> np.ndarray:
     if isinstance(households, str):
         households = [households]
-    return np.array(sorted({str(household) for household in households}), dtype=object)
+    # Half a character, as JSON may hold one, would fail the answer of all: it is told as its escape.
+    texts = (str(one).rstrip("\0") for one in households)
+    ids = {text.encode(errors="backslashreplace").decode() for text in texts}
+    return np.array(sorted(ids), dtype=object)
 
 
 def task_of(model: RiskModel) -> PredictionTask:

@@ -30,7 +30,8 @@ LARGEST_EXACT = 2**53
 """Floating-point numbers beyond have lost digits: an id that was read as such a number is no id."""
 LONGEST_FOUND = 200
 _BLANKS = " \t\r\n\u00a0\u3000\ufeff"
-"""What stands around a value in exports and is none: also full-width and non-breaking spaces."""
+"""What stands around a value in exports and is none, beside the NUL that some fill fields up with: also
+full-width and non-breaking spaces."""
 
 _KINDS = {
     "string": ("VARCHAR", "text (ids kept as numbers: whole and of at most 15 digits)"),
@@ -80,7 +81,7 @@ def _literal(text: str) -> str:
 
 def _text(column: str) -> str:
     """SQL for a raw cell as text; blank is missing."""
-    return f"NULLIF(TRIM(CAST(raw.{_quote(column)} AS VARCHAR), '{_BLANKS}'), '')"
+    return f"NULLIF(TRIM(CAST(raw.{_quote(column)} AS VARCHAR), '{_BLANKS}' || chr(0)), '')"
 
 
 def _given(column: str, item: Column, kind: pa.DataType) -> str:

@@ -16,6 +16,7 @@ from poverty_risk.labels import label_returns
 from poverty_risk.model import RiskModel
 from poverty_risk.person_periods import PersonPeriods, _check_happens, label_times, parse_horizons
 from poverty_risk.schema import load_schema
+from poverty_risk.tables import HistoryTables
 
 HORIZONS = ["3mo", "6mo", "12mo", "24mo"]
 SETTINGS = {"n_estimators": 60, "learning_rate": 0.1, "min_child_samples": 30, "n_jobs": 1}
@@ -117,6 +118,38 @@ def test_labels_that_were_not_complete_on_a_day_are_missing(county):
         early = found.xs("2021-07-01", level="as_of_date")["6mo"]
         assert early.notna().any() == known
         assert found.xs("2023-02-01", level="as_of_date")["6mo"].isna().all()
+
+
+def test_an_outcome_reported_late_was_not_known_on_a_day():
+    frames = {
+        "household": pd.DataFrame(
+            {
+                "household_id": ["h1"],
+                "event_date": ["2019-01-01"],
+                "known_date": ["2019-01-01"],
+                "township_id": ["T1"],
+                "village_id": ["V1"],
+                "status": ["active"],
+            }
+        ),
+        "monitoring": pd.DataFrame(
+            {
+                "household_id": ["h1"],
+                "event_date": ["2021-09-01"],
+                "known_date": ["2023-05-01"],
+                "status": ["identified"],
+            }
+        ),
+    }
+    tables = HistoryTables.from_frames(frames, load_schema(), observed_to="2024-01-01")
+    points = pd.DataFrame(
+        index=pd.MultiIndex.from_tuples(
+            [("h1", pd.Timestamp("2021-07-01"))], names=["household_id", "as_of_date"]
+        )
+    )
+    for known_by, label in [("2023-01-01", 0.0), ("2023-06-01", 1.0)]:
+        found = label_times(tables, points, ["6mo"], "identified", known_by)
+        assert found["6mo"].tolist() == [label]
 
 
 # --------------------------------------------------------------------------------------- model

@@ -23,7 +23,7 @@ from poverty_risk import (
 from poverty_risk.candidates import fit_candidate, read_candidates, weigh
 from poverty_risk.config import load_config
 from poverty_risk.datasets import make_household_history
-from poverty_risk.exceptions import DeclarationError
+from poverty_risk.exceptions import DeclarationError, PovertyRiskError
 from poverty_risk.labels import label_returns
 from poverty_risk.ranking import Ranking
 from poverty_risk.search_space import SearchSpace, read_search_space
@@ -266,6 +266,13 @@ def test_a_tie_goes_to_the_simplest(panel):
     same = {"two": Candidate(model={"n_seeds": 2}), "one": Candidate()}
     found = compare_candidates(panel, same, "one", settings=FEW, tie=0.9, replicates=0)
     assert found.chosen == "one"
+    # What the config says of seeds counts for whoever does not say it.
+    many = {"configured": Candidate(), "one": Candidate(model={"n_seeds": 1})}
+    found = compare_candidates(
+        panel, many, "one", settings=FEW | {"n_seeds": 2}, tie=0.9, replicates=0
+    )
+    assert found.summary["members"].to_dict() == {"configured": 2, "one": 1}
+    assert found.chosen == "one"
 
 
 def test_repetition_gives_the_same_tables(panel, comparison):
@@ -382,6 +389,22 @@ def test_another_search_does_not_go_on_in_the_same_file(panel, tmp_path):
     tune_model(panel, short, settings=FEW, storage=tmp_path / "trials.db")
     with pytest.raises(DeclarationError, match=r"search in 'trials.db': found one with other seed"):
         tune_model(panel, short, settings=FEW, storage=tmp_path / "trials.db", seed=1)
+    # As many points with the same labels, one value corrected.
+    features = panel.features.copy()
+    name = features.select_dtypes("number").columns[0]
+    features.iloc[0, features.columns.get_loc(name)] = 0.125
+    corrected = dataclasses.replace(panel, features=features)
+    with pytest.raises(DeclarationError, match="found one with other points"):
+        tune_model(corrected, short, settings=FEW, storage=tmp_path / "trials.db")
+    assert name_search(corrected, short, FEW) != name_search(panel, short, FEW)
+
+
+def test_two_programs_do_not_search_in_the_same_file(panel, tmp_path):
+    def search_too(_):
+        tune_model(panel, SPACE, settings=FEW, storage=tmp_path / "trials.db")
+
+    with pytest.raises(PovertyRiskError, match="search in 'trials.db': found another program"):
+        tune_model(panel, SPACE, settings=FEW, storage=tmp_path / "trials.db", on_trial=search_too)
 
 
 # ----------------------------------------------------------------------------------------- tracking
@@ -419,6 +442,13 @@ def test_every_trial_is_a_run_nested_in_that_of_the_search(panel, tmp_path):
         assert run.data.params["num_leaves"] == str(row["num_leaves"])
         assert run.data.tags["state"] == row["state"]
     assert parents[0].data.metrics["average_precision.best"] == pytest.approx(found.value)
+    # Killed while a trial was being logged: its run still says that it is running.
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    client.update_run(by_number[2].info.run_id, status="RUNNING")
+    with open_search_log(search, SPACE.objective, tracking_uri=uri) as log:
+        assert log.logged == {0, 1}
 
 
 def test_a_search_that_breaks_is_marked_and_taken_up_again(tmp_path):

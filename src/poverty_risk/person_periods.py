@@ -13,7 +13,7 @@ from poverty_risk.exceptions import DeclarationError, Fault, FeatureError, Label
 from poverty_risk.labels import label_returns
 from poverty_risk.schema import Schema
 from poverty_risk.tables import HistoryTables
-from poverty_risk.windows import Horizon, label_known_by, parse_as_of_dates
+from poverty_risk.windows import Horizon
 
 __all__ = ["DEFAULT_HORIZONS", "PersonPeriods", "label_times", "parse_horizons"]
 
@@ -65,8 +65,8 @@ def label_times(
     definition
         Name of a label of the schema, one that happens on a day (no ``state``); its first by default.
     known_by
-        Labels that were complete only after this date are missing, as they were on that day. By
-        default the end of the history.
+        Labels are those that the archive of this date gave: neither outcomes nor corrections that
+        became known later count. By default the end of the history.
 
     Returns
     -------
@@ -92,15 +92,8 @@ def label_times(
     names = parse_horizons(horizons)
     name = next(iter(tables.schema.labels)) if definition is None else definition
     _check_happens(tables.schema, name)
-    as_of = pd.DatetimeIndex(points.index.get_level_values("as_of_date"))
-    lag = tables.schema.reporting_lag_days(name) if name in tables.schema.labels else 0
-    labels = {}
-    for horizon in names:
-        label = label_returns(tables, points, horizon, name)
-        if known_by is not None:
-            complete = label_known_by(as_of, Horizon.parse(horizon), lag)
-            label = label.where(complete <= parse_as_of_dates(known_by)[0])
-        labels[horizon] = label
+    archive = tables if known_by is None else tables.known_before(known_by)
+    labels = {horizon: label_returns(archive, points, horizon, name) for horizon in names}
     return pd.DataFrame(labels).rename_axis(columns="horizon")
 
 

@@ -159,7 +159,13 @@ def compare_candidates(
                 advance(1)
     values, drawn = _measure(panel, list(candidates), margins, names, objective, replicates, seed)
     table = _tell_periods(panel, values, drawn, learned, objective, reference, level)
-    simplicity = {name: candidate.members for name, candidate in candidates.items()}
+    simplicity = {
+        # With what all start from: how many seeds are averaged may be said there.
+        name: candidate.model_copy(
+            update={"model": {**(settings or {}), **candidate.model}}
+        ).members
+        for name, candidate in candidates.items()
+    }
     summary = _summarise(table, drawn, panel.earlier, simplicity, objective, reference, level)
     chosen = _choose(summary, simplicity, tie * float(summary[objective].max()))
     summary.insert(0, "chosen", summary.index == chosen)

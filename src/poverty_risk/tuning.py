@@ -15,6 +15,7 @@ import pandas as pd
 
 from poverty_risk.candidates import Candidate, fit_candidate
 from poverty_risk.exceptions import DeclarationError, Fault, PovertyRiskError
+from poverty_risk.file_lock import hold_lock
 from poverty_risk.panel import Panel
 from poverty_risk.progress import track
 from poverty_risk.ranking import Ranking
@@ -124,7 +125,7 @@ def tune_model(
     DeclarationError
         Parameters or metric that do not exist; a file that holds another search.
     PovertyRiskError
-        Optuna is not installed.
+        Optuna is not installed, or another program is searching with this file.
 
     Notes
     -----
@@ -181,9 +182,11 @@ def _open_study(
         Path(storage).absolute().parent.mkdir(parents=True, exist_ok=True)
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    store = None
+    store, alone = None, contextlib.ExitStack()
     try:
         if storage is not None:
+            # Trials that run are taken for those of a search that was killed.
+            alone.enter_context(hold_lock(storage, f"search in {place}", longest_wait=1.0))
             store = optuna.storages.RDBStorage(f"sqlite:///{Path(storage).absolute()}")
         study = optuna.create_study(
             storage=store,
@@ -199,6 +202,7 @@ def _open_study(
         optuna.logging.set_verbosity(verbosity)
         if store is not None:
             store.engine.dispose()
+        alone.close()
 
 
 def _import_optuna() -> Any:
@@ -226,10 +230,19 @@ def _describe_plan(
         "periods": [str(period.date()) for period in panel.periods],
         "task": [panel.task.cohort, panel.task.label, panel.task.horizon],
         "features": list(panel.catalog.model_names),
-        "points": [len(panel.features), *(int(known.size) for known in panel.known.values())],
+        "points": _digest_points(panel),
         "settings": {name: str(value) for name, value in sorted(base.items())},
         "seed": seed,
     }
+
+
+def _digest_points(panel: Panel) -> str:
+    """Hash of features and labels: a corrected record makes another search, as a new one does."""
+    digest = hashlib.blake2b(digest_size=16)
+    labels = [panel.known[period] for period in panel.periods]
+    for table in (panel.features, *labels, panel.outcomes.to_frame()):
+        digest.update(pd.util.hash_pandas_object(table).to_numpy().tobytes())
+    return digest.hexdigest()
 
 
 def name_search(

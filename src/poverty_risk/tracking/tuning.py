@@ -44,7 +44,10 @@ class SearchLog:
         self.run_id = run_id
         self.objective = objective
         nested = find_runs(client, experiment_id, f"tags.`{PARENT}` = '{run_id}'")
-        self.logged = {int(run.data.tags["trial"]) for run in nested if run.info.status != "FAILED"}
+        # One that a killed program left running lacks some of its values.
+        self.logged = {
+            int(run.data.tags["trial"]) for run in nested if run.info.status == "FINISHED"
+        }
 
     def log_trial(self, trial: Trial) -> None:
         """Log a trial as a nested run, unless an earlier part of the search did."""

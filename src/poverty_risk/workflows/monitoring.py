@@ -20,7 +20,7 @@ from poverty_risk.windows import Horizon, label_known_by
 from poverty_risk.workflows.office import read_visit_lists
 from poverty_risk.workflows.scoring import latest_date
 
-__all__ = ["MonitoredRound", "find_earlier_dates", "monitor"]
+__all__ = ["MonitoredRound", "find_earlier_dates", "learned_to", "monitor"]
 
 ROUNDS = 8
 """Earlier rounds that are looked at, a quarter of a year apart."""
@@ -130,13 +130,24 @@ def find_earlier_dates(
         Oldest first, a quarter of a year apart, at most as many as two years hold; only dates from
         which on the outcomes of training were complete.
     """
-    task = task_of(model)
-    lasts = [one["last"] for one in model.training_.values() if isinstance(one, dict)]
-    horizon = Horizon.parse(task.horizon)
-    lag = task.schema.reporting_lag_days(task.label)
-    clean = label_known_by(pd.DatetimeIndex([max(map(pd.Timestamp, lasts))]), horizon, lag)[0]
+    clean = learned_to(model)
     dates = [as_of - pd.DateOffset(months=STEP_MONTHS * k) for k in range(1, ROUNDS + 1)]
-    return sorted(date for date in dates if date >= clean and date <= tables.observed_to)
+    return sorted(
+        date for date in dates if (clean is None or date >= clean) and date <= tables.observed_to
+    )
+
+
+def learned_to(model: RiskModel) -> pd.Timestamp | None:
+    """The last date of training, plus horizon and reporting lag; None for one without dates."""
+    task = task_of(model)
+    lasts = [
+        one["last"] for one in model.training_.values() if isinstance(one, dict) and "last" in one
+    ]
+    if not lasts:
+        return None
+    last = pd.DatetimeIndex([max(map(pd.Timestamp, lasts))])
+    lag = task.schema.reporting_lag_days(task.label)
+    return label_known_by(last, Horizon.parse(task.horizon), lag)[0]
 
 
 def _write(

@@ -29,7 +29,7 @@ from poverty_risk.tracking import download_model_folder
 from poverty_risk.tracking.promotion import RecordedDecision, record_decision
 from poverty_risk.tracking.promotion import roll_back as move_back
 from poverty_risk.tracking.versions import RegisteredVersion, find_version
-from poverty_risk.windows import Horizon
+from poverty_risk.workflows.monitoring import learned_to
 
 __all__ = ["Promotion", "promote", "roll_back"]
 
@@ -230,7 +230,7 @@ def _build_candidates(
             model_id=str(getattr(model, "model_id_", "unknown")),
             risk=risks[key],
             reasons=reasons.get(key),
-            learned_to=_learned_to(model),
+            learned_to=learned_to(model),
         )
         for key, model in models.items()
     }
@@ -241,20 +241,6 @@ def _tell_themes(model: RiskModel, features: pd.DataFrame) -> pd.Series:
     told = build_reasons(explain_risk(model, features, agreement=True), model)
     themes = [tuple(reason.theme for reason in household.raising) for household in told]
     return pd.Series(themes, index=features.index, dtype=object)
-
-
-def _learned_to(model: RiskModel) -> pd.Timestamp | None:
-    """The last training date, plus horizon and reporting lag."""
-    task = task_of(model)
-    last = [
-        pd.Timestamp(part["last"])
-        for part in model.training_.values()
-        if isinstance(part, Mapping) and part.get("last")
-    ]
-    if not last:
-        return None
-    lag = pd.Timedelta(days=task.schema.reporting_lag_days(task.label))
-    return Horizon.parse(task.horizon).end(pd.DatetimeIndex([max(last)]))[0] + lag
 
 
 def _declared_groups(asked: PromotionSettings, task: PredictionTask) -> Any:

@@ -18,6 +18,7 @@ from poverty_risk.predict import load_model, task_of
 from poverty_risk.selective import SeenEvaluation, evaluate_seen
 from poverty_risk.tables import HistoryTables
 from poverty_risk.visits import VisitList
+from poverty_risk.workflows.monitoring import learned_to
 from poverty_risk.workflows.office import read_looks
 from poverty_risk.workflows.privacy import record_export
 from poverty_risk.workflows.visits import plan_round, tell_round, write_round
@@ -96,7 +97,7 @@ def evaluate_rounds(config: Config, tables: HistoryTables, model: str | Path) ->
     -------
     SeenEvaluation
         Of all households that could be visited on the dates of those rounds whose outcomes are known
-        by now, see `evaluate_seen`.
+        by now, and from which on nothing was learned, see `evaluate_seen`.
 
     Raises
     ------
@@ -104,7 +105,9 @@ def evaluate_rounds(config: Config, tables: HistoryTables, model: str | Path) ->
         No such round.
     """
     loaded, looks = load_model(model), read_looks(config)
-    task = task_of(loaded)
+    task, clean = task_of(loaded), learned_to(loaded)
+    if clean is not None:
+        looks = looks[looks.index.get_level_values("as_of_date") >= clean]
     if len(looks):
         labels = label_returns(tables, looks, task.horizon, task.label)
         # A round whose horizon is not over yet has no label at all.
@@ -112,6 +115,8 @@ def evaluate_rounds(config: Config, tables: HistoryTables, model: str | Path) ->
         looks = looks[known]
     if not len(looks):
         found = f"none with outcomes of {task.horizon} known by now"
+        if clean is not None:
+            found += f" from {clean.date()} on, when those of training were complete"
         raise FeatureError(
             Fault("visit rounds", found, "one or more", "Wait for outcomes, or use `evaluate`.")
         )

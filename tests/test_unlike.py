@@ -86,10 +86,27 @@ def test_a_category_that_hardly_anybody_had_is_unlike(model):
     assert find_unlike(model, rows([5000.0], "rare"))["features"].tolist() == [["type_last_ever"]]
 
 
-def test_a_missing_value_is_unlike_only_where_nobody_lacked_it(model):
-    found = find_unlike(model, rows([np.nan, 5000.0], gap=np.nan), "en")
-    assert found["features"].tolist() == [["wage_last_ever"], []]
-    assert "wage (not known)" in found["text"].iloc[0]
+def test_a_missing_value_is_a_data_gap_and_no_far_value(model):
+    assert find_unlike(model, rows([np.nan, 5000.0], gap=np.nan))["unlike"].tolist() == [False] * 2
+
+
+def test_the_calendar_makes_nobody_unlike():
+    """Trained in July, asked in April: every account is younger than any that was learned from."""
+    size = 400
+    index = pd.MultiIndex.from_product(
+        [[f"h{i}" for i in range(size)], pd.to_datetime(["2021-07-01"])],
+        names=["household_id", "as_of_date"],
+    )
+    name = "income_days_since_last_ever"
+    spec = FeatureSpec(
+        stem="income", table="income", aggregator="days_since_last", theme="income", unit="days_ago"
+    )
+    ages = np.random.default_rng(0).integers(160, 180, size).astype(float)
+    features = pd.DataFrame({name: ages}, index=index)
+    model = RiskModel(Catalog([spec], "archive", "t"), **SETTINGS)
+    model.fit(features, (features[name] < 165).astype(float))
+    asked = pd.DataFrame({name: [90.0, 366.0, 800.0, 45000.0]})
+    assert find_unlike(model, asked)["unlike"].tolist() == [False, False, False, True]
 
 
 def test_a_value_where_training_had_one_only_is_unlike(model):

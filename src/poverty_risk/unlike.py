@@ -17,7 +17,13 @@ __all__ = ["describe_unlike", "find_unlike"]
 
 BEYOND = 0.25
 """How far outside the values of training, as a share of their whole range, a value is unlike any.
-Just outside is the calendar (years since something) or the next richest household."""
+Just outside is the next richest household."""
+
+CALENDAR: Mapping[str, float] = {
+    "days": 1096.0, "days_ago": 1096.0, "due": 1096.0, "about_months": 36.0, "years": 3.0,
+}  # fmt: skip
+"""What the calendar alone may add in three years to a value of each unit: in another season than those
+of training every account is older, and time since an event has no end. A wrong century is found."""
 
 MOST_NAMED = 3
 
@@ -48,10 +54,11 @@ def find_unlike(model: RiskModel, features: pd.DataFrame, locale: str = "zh") ->
 
     Notes
     -----
-    A number is far when it lies outside the values of training by more than a quarter of their range. The
-    ends of that range are the values of the tenth household from either side, because a model
-    leaves the office; so a few households of training are far, too. A category is far when fewer
-    than ten rows of training had it, a missing value when fewer than ten lacked one.
+    A number is far when it lies outside the values of training by more than a quarter of their range;
+    a time by more than that and three years. The ends of that range are the values of the tenth
+    household from either side, because a model leaves the office; so a few households of training
+    are far, too. A category is far when fewer than ten rows of training had it. What is missing is a
+    data gap and told as such.
 
     One feature is looked at after the other: rare combinations of common values are not found, nor
     the lowest values of something whose highest are very high.
@@ -104,7 +111,7 @@ def describe_unlike(
         told = [
             words["unlike"]["feature"].format(
                 label=catalog[name].label(locale),
-                value=_tell(features[name].iloc[place], catalog[name].unit, locale),
+                value=format_value(features[name].iloc[place], catalog[name].unit, locale),
             )
             for name in names[:MOST_NAMED]
         ]
@@ -123,43 +130,37 @@ def _order(model: RiskModel, distance: np.ndarray) -> list[list[str]]:
     ]
 
 
-def _tell(value: Any, unit: str, locale: str) -> str:
-    if pd.isna(value):
-        return str(load_locale(locale)["unlike"]["missing"])
-    return format_value(value, unit, locale)
-
-
 def _find_far(model: RiskModel, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Positions of the rows with a far value, and how far from training each of their values is.
 
     0 is near; infinite where there is no scale. Most rows are like training: they are looked at by
     bounds alone.
     """
-    entries = [model.reference_[name] for name in model.columns_.names]
-    ends = np.array([_ends_of(entry) for entry in entries]).reshape(-1, 2).T
-    span = ends[1] - ends[0]
-    learned = float(model.training_["boosted"]["points"])
-    never_missing = np.array([entry["missing"] * learned < SMALL_COUNT for entry in entries])
-    far = (matrix < ends[0] - BEYOND * span) | (matrix > ends[1] + BEYOND * span)
-    endless = np.isnan(matrix) & never_missing
+    names, catalog = model.columns_.names, catalog_of(model)
+    low, high = np.array([_ends_of(model.reference_[name], catalog[name].unit) for name in names]).T
+    span = high - low
+    far = (matrix < low - BEYOND * span) | (matrix > high + BEYOND * span)
     for position in model.columns_.categorical:
-        endless[:, position] |= _is_rare(matrix[:, position], entries[position], learned)
-    at = np.flatnonzero((far | endless).any(axis=1))
-    outside = np.maximum(ends[0] - matrix[at], matrix[at] - ends[1])
+        far[:, position] = _is_rare(model, names[position], matrix[:, position])
+    at = np.flatnonzero(far.any(axis=1))
+    outside = np.maximum(low - matrix[at], matrix[at] - high)
     with np.errstate(divide="ignore", invalid="ignore"):
         distance = np.where(far[at], outside / span, 0.0)
-    distance[endless[at]] = np.inf
+    distance[far[at] & np.isnan(distance)] = np.inf  # categories, which have no scale
     return at, distance
 
 
-def _ends_of(entry: Mapping[str, Any]) -> tuple[float, float]:
+def _ends_of(entry: Mapping[str, Any], unit: str) -> tuple[float, float]:
     """Lowest and highest value of training; none of a category, or where nothing was known."""
-    quantiles = entry.get("quantiles")
-    return (np.nan, np.nan) if quantiles is None else (quantiles[0], quantiles[-1])
+    if "quantiles" not in entry:
+        return np.nan, np.nan
+    moved = CALENDAR.get(unit, 0.0)
+    return entry["quantiles"][0] - moved, entry["quantiles"][-1] + moved
 
 
-def _is_rare(codes: np.ndarray, entry: Mapping[str, Any], learned: float) -> np.ndarray:
+def _is_rare(model: RiskModel, name: str, codes: np.ndarray) -> np.ndarray:
     """Whether hardly anybody in training had each category."""
+    entry, learned = model.reference_[name], float(model.training_["boosted"]["points"])
     rows = np.asarray(entry["shares"]) * (1.0 - entry["missing"]) * learned
     rare, known = np.zeros(len(codes), dtype=bool), ~np.isnan(codes)
     rare[known] = rows[codes[known].astype(int)] < SMALL_COUNT

@@ -370,6 +370,7 @@ def test_a_card_with_much_to_say_still_fits_its_page(
         data_gaps=card.data_gaps * 6,
         changes=card.changes * 2,
         alternatives=card.alternatives * 2,
+        unlike_text=card.unlike_text * 2,
     )
     facts = make_facts(locale, 1)
     path = write_page(

@@ -13,14 +13,12 @@ import pytest
 from poverty_risk.cohort import build_prediction_points, review_cohort
 from poverty_risk.datasets.eph import build_eph_frames, read_eph
 from poverty_risk.datasets.eph_codes import (
-    AMOUNTS,
     DWELLING_CODES,
     DWELLING_COUNTS,
     DWELLING_FLAGS,
-    MEMBER_CODES,
-    MEMBER_FLAGS,
     STRATEGIES,
 )
+from poverty_risk.datasets.eph_members import MEMBER_COLUMNS
 from poverty_risk.exceptions import HistoryError
 from poverty_risk.features.build import build_features
 from poverty_risk.features.spec import load_catalog
@@ -45,7 +43,8 @@ HOUSEHOLD_BLANK = dict.fromkeys(
     [*DWELLING_CODES, *DWELLING_FLAGS, *DWELLING_COUNTS], 1
 ) | dict.fromkeys(STRATEGIES, 2)
 PERSON_BLANK = (
-    dict.fromkeys([*MEMBER_CODES, *MEMBER_FLAGS, *AMOUNTS], 0)
+    dict.fromkeys(MEMBER_COLUMNS, 0)
+    | {"PP04D_COD": "72313", "CH14": "03", "IDIMPP": "00000", "CH12": 4, "CH13": 2}
     | {"CH03": 1, "CH04": 1, "CH06": 40, "CH07": 5, "CH08": 1, "CH10": 2, "NIVEL_ED": 4}
     | {"ESTADO": 1, "CAT_OCUP": 3, "INTENSI": 3, "PP3E_TOT": 40, "PP07H": 1, "PP07C": 2}
 )
@@ -78,10 +77,14 @@ class Panel:
         }
         household = {"REALIZADA": 1, "PONDERA": 100, "ITF": f"{income:.1f}", "DECIFR": "05"}
         self.households.append(
-            ids | HOUSEHOLD_BLANK | household | {"IDIMPH": "00000", "UNUSED": "x"} | columns
+            ids
+            | HOUSEHOLD_BLANK
+            | household
+            | {"IDIMPH": "00000", "DECCFR": "03", "UNUSED": "x"}
+            | columns
         )
         for component, person in enumerate(persons or [{"P21": income}], start=1):
-            self.persons.append(ids | {"COMPONENTE": component} | PERSON_BLANK | person)
+            self.persons.append(PERSON_BLANK | ids | {"COMPONENTE": component} | person)
 
     def write(self, folder: Path) -> Path:
         """Write the files and the two small tables beside them."""
@@ -310,6 +313,80 @@ def test_features_of_two_visits(tmp_path: Path) -> None:
     assert row[list(expected)].astype(float).to_dict() == pytest.approx(expected)
     assert row["head_activity_last_60d"] == "employed"
     assert row["region_last_60d"] == "greater_buenos_aires"
+
+
+def build_row(panel: Panel, folder: Path) -> pd.Series:
+    """Features on the day after visit 2."""
+    tables = read_eph(panel.write(folder))
+    points = build_prediction_points(tables, "2008-07-01", "everyone")
+    return build_features(tables, points).iloc[0]
+
+
+def test_features_of_work(tmp_path: Path) -> None:
+    panel = Panel()
+    panel.add("100001", 0, 80, [{"P21": 80}])
+    woman = {"CH03": 2, "CH04": 2, "PP04D_COD": "55314", "PP04B1": 1, "CAT_OCUP": 3, "PP07A": 2}
+    woman |= {"PP04C": 99, "PP04C99": 2, "P21": 40, "PP3E_TOT": 10, "PP07G1": 2, "PP08J1": 17}
+    man = {"P21": 200, "PP04D_COD": "41312", "PP04A": 1, "PP04C": 8, "PP07A": 6}
+    man |= {"PP07G1": 1, "PP07G2": 1, "PP08J1": 34, "IDIMPP": "00020", "P47T": 200}
+    panel.add("100001", 1, 240, [man, woman], DECCFR="12")
+    row = build_row(panel, tmp_path)
+    # The line of the household is (1.0 + 0.7) x 100; the oldest job was held for five years.
+    expected = {
+        "skill_max_60d": 2,
+        "skill_max_60d_lag60d": 1,
+        "head_skill_last_60d": 2,
+        "unskilled_workers_count_60d": 1,
+        "unskilled_earnings_sum_60d": 40 / 170,
+        "domestic_workers_count_60d": 1,
+        "construction_workers_count_60d": 0,
+        "state_earnings_sum_60d": 200 / 170,
+        "workplace_max_60d": 26,
+        "longest_job_max_60d": 60,
+        "shortest_job_min_60d": 1,
+        "new_job_earnings_sum_60d": 40 / 170,
+        "benefits_max_60d": 2,
+        "benefits_sum_60d": 2,
+        "weekly_pay_max_60d": 200 / 170,
+        "weekly_pay_min_60d": 40 / 170 * 4,
+        "one_off_pay_sum_60d": 51 / 170,
+        "regular_income": (240 - 51) / 170,
+        "imputed_members_count_60d": 1,
+        "imputed_income_sum_60d": 200 / 170,
+        "schooling_max_60d": 7 + 3,
+        "decile_last_60d_lag60d": 3,
+    }
+    assert row[list(expected)].astype(float).to_dict() == pytest.approx(expected)
+    assert pd.isna(row["decile_last_60d"])
+
+
+def test_features_of_comings_and_goings(tmp_path: Path) -> None:
+    panel = Panel()
+    idle = {"P21": 0, "ESTADO": 3, "CAT_OCUP": 0, "PP07H": 0}
+    woman = {"CH03": 2, "CH04": 2}
+    before = [{"P21": 100, "PP07H": 2}, idle | woman, {"COMPONENTE": 3, "P21": 50}]
+    panel.add("100001", 0, 150, before)
+    after = [{"P21": 160}, woman | {"P21": 60}, {"COMPONENTE": 4, "P21": 30}]
+    panel.add("100001", 1, 250, after)
+    panel.add("100001", 4, 250, [{"P21": 160}])
+    row = build_row(panel, tmp_path)
+    # Lines: (1.0 + 0.7 + 1.0) x 100 at both visits.
+    expected = {
+        "joined_count_60d": 1,
+        "joined_earnings_sum_60d": 30 / 270,
+        "left_last_60d": 1,
+        "left_earnings_last_60d": 50 / 270,
+        "jobs_lost_count_60d": 0,
+        "jobs_found_count_60d": 1,
+        "found_earnings_sum_60d": 60 / 270,
+        "steady_workers_count_60d": 1,
+        "steady_earnings_sum_60d": 100 / 270,
+        "raises_sum_60d": 60 / 270,
+        "cuts_sum_60d": 0,
+        "became_formal_count_60d": 1,
+        "lost_formal_count_60d": 0,
+    }
+    assert row[list(expected)].astype(float).to_dict() == pytest.approx(expected)
 
 
 def test_catalog_fits_schema() -> None:

@@ -18,16 +18,21 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from poverty_risk.datasets.eph_codes import (
-    AMOUNTS,
     DWELLING_CODES,
     DWELLING_COUNTS,
     DWELLING_FLAGS,
-    EDUCATION_LEVELS,
-    MEMBER_CODES,
-    MEMBER_FLAGS,
     REGIONS,
     STRATEGIES,
-    UNDEREMPLOYED,
+)
+from poverty_risk.datasets.eph_members import (
+    MEMBER_COLUMNS,
+    MEMBER_TEXT,
+    add_departures,
+    add_earlier_interview,
+    decode,
+    name_members,
+    quarter_ends,
+    yes_or_no,
 )
 from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.schema import load_schema
@@ -41,17 +46,17 @@ ROTATION = (0, 1, 4, 5)
 NO_INCOME_ANSWER = ("12", "13")
 """Codes of DECIFR for a household whose income was not answered."""
 
+INCOME_DECILES = {f"{decile:02d}": float(decile) for decile in range(1, 11)}
+"""DECCFR: tenth of the country's households by income per member; other codes are no income or no
+answer."""
+
 NOT_HOUSEHOLD_MEMBERS = (51, 71)
 """COMPONENTE of live-in servants and lodgers."""
 
-UNKNOWN_HOURS = 168
-"""Hours a week above this are the code for no answer (999): a week has no more."""
-
 _FILE = re.compile(r"_a(\d\d)t([1-4])\.tsv\.gz$")
 _QUARTER = re.compile(r"(\d{4})Q([1-4])")
-_INTERVIEW_TEXT = {name: pa.string() for name in ("CODUSU", "DECIFR", "IDIMPH")}
+_INTERVIEW_TEXT = ("CODUSU", "DECIFR", "DECCFR", "IDIMPH")
 _INTERVIEW_NUMBERS = ("NRO_HOGAR", "REALIZADA", "REGION", "AGLOMERADO", "PONDERA", "ITF")
-_MEMBER_NUMBERS = ("NRO_HOGAR", "COMPONENTE", "CH04", "CH06", "NIVEL_ED", "INTENSI", "PP3E_TOT")
 
 
 def read_eph(folder: str | Path, quarters: Iterable[str] | None = None) -> HistoryTables:
@@ -135,22 +140,18 @@ def build_eph_frames(
     interview = _read_quarters(
         folder, "hogar", found, _INTERVIEW_TEXT, (*interview_numbers, *STRATEGIES)
     )
-    member = _read_quarters(
-        folder,
-        "indiv",
-        found,
-        {"CODUSU": pa.string()},
-        (*_MEMBER_NUMBERS, *MEMBER_CODES, *MEMBER_FLAGS, *AMOUNTS),
-    )
+    member = _read_quarters(folder, "indiv", found, MEMBER_TEXT, MEMBER_COLUMNS)
     interview = interview[interview["REALIZADA"] == 1].reset_index(drop=True)
     is_member = ~member["COMPONENTE"].isin(NOT_HOUSEHOLD_MEMBERS)
     member = member[is_member].reset_index(drop=True)
     member["adult_equivalent"] = _adult_equivalents(folder, member)
     interview = _add_income(interview, member, _read_line(folder))
     interview = _add_rotation(interview)
+    member = add_earlier_interview(member, interview)
+    interview = add_departures(interview, member)
     return {
         "interview": _name_interview(interview),
-        "member": _name_member(member, interview),
+        "member": name_members(member),
     }
 
 
@@ -208,10 +209,10 @@ def _read_quarters(
     folder: Path,
     kind: str,
     quarters: list[int],
-    text: dict[str, pa.DataType],
+    text: tuple[str, ...],
     numbers: tuple[str, ...],
 ) -> pd.DataFrame:
-    types = dict(text) | dict.fromkeys(numbers, pa.float64())
+    types = dict.fromkeys(text, pa.string()) | dict.fromkeys(numbers, pa.float64())
     options = pa_csv.ConvertOptions(
         include_columns=list(types),
         column_types=types,
@@ -321,77 +322,31 @@ def _add_rotation(interview: pd.DataFrame) -> pd.DataFrame:
     return result
 
 
-def _quarter_ends(quarters: pd.Series) -> pd.Series:
-    """Last day of each quarter."""
-    numbers = np.sort(quarters.unique())
-    days = [pd.Timestamp(n // 4, n % 4 * 3 + 1, 1) + pd.offsets.QuarterEnd() for n in numbers]
-    return quarters.map(pd.Series(days, index=numbers)).astype("datetime64[us]")
-
-
-def _yes_or_no(values: pd.Series) -> pd.Series:
-    """1 yes, 2 no, anything else missing."""
-    return (values == 1).astype("boolean").where(values.isin([1, 2]))
-
-
-def _decode(values: pd.Series, codes: dict[int, str]) -> pd.Series:
-    """Words for codes; a code without a word is missing."""
-    return values.map(codes).astype("str")
-
-
 def _name_interview(interview: pd.DataFrame) -> pd.DataFrame:
     """Make the table of the schema from INDEC's columns."""
-    day = _quarter_ends(interview["quarter"])
+    day = quarter_ends(interview["quarter"])
     parts = interview["IDIMPH"].str.replace("0", "", regex=False).str.len().astype("float64")
     columns = {
         "household_id": interview["household_id"],
         "event_date": day,
         "known_date": day,
-        "region": _decode(interview["REGION"], REGIONS),
+        "region": decode(interview["REGION"], REGIONS),
         "city": "city_" + interview["AGLOMERADO"].astype("int64").astype("str").str.zfill(2),
         "weight": interview["PONDERA"],
+        "income_decile": interview["DECCFR"].map(INCOME_DECILES),
         "imputed_parts": parts,
         "imputed": (parts > 0).astype("boolean").where(parts.notna()),
     }
     kept = (
         "visit interviews_before quarters_since_previous total_income income_answered members "
-        "adult_equivalents household_line income_to_line poor poor_before income_to_line_before"
+        "adult_equivalents household_line income_to_line poor poor_before income_to_line_before "
+        "members_left earnings_left"
     )
     columns |= {name: interview[name] for name in kept.split()}
     for source, (name, codes) in DWELLING_CODES.items():
-        columns[name] = _decode(interview[source], codes)
+        columns[name] = decode(interview[source], codes)
     for source, (name, most) in DWELLING_COUNTS.items():
         columns[name] = interview[source].where(interview[source].between(0, most))
     for source, name in (DWELLING_FLAGS | STRATEGIES).items():
-        columns[name] = _yes_or_no(interview[source])
-    return pd.DataFrame(columns)
-
-
-def _name_member(member: pd.DataFrame, interview: pd.DataFrame) -> pd.DataFrame:
-    """Make the table of the schema; amounts become multiples of the household's line."""
-    households = interview.drop_duplicates(["household_id", "quarter"])
-    lines = households.set_index(["household_id", "quarter"])["household_line"]
-    keys = pd.MultiIndex.from_frame(member[["household_id", "quarter"]])
-    line = pd.Series(lines.reindex(keys).to_numpy(), index=member.index)
-    day = _quarter_ends(member["quarter"])
-    number = member["COMPONENTE"].astype("int64").astype("str")
-    worked = member["INTENSI"].between(1, 5)
-    columns = {
-        "household_id": member["household_id"],
-        "person_id": member["household_id"] + "_" + number,
-        "event_date": day,
-        "known_date": day,
-        "sex": _decode(member["CH04"], {1: "man", 2: "woman"}),
-        "age": member["CH06"].clip(lower=0),
-        "adult_equivalent": member["adult_equivalent"],
-        "education_level": member["NIVEL_ED"].map(EDUCATION_LEVELS),
-        "underemployed": member["INTENSI"].isin(UNDEREMPLOYED).astype("boolean").where(worked),
-        "hours": member["PP3E_TOT"].where(member["PP3E_TOT"] <= UNKNOWN_HOURS),
-    }
-    for source, (name, codes) in MEMBER_CODES.items():
-        columns[name] = _decode(member[source], codes)
-    for source, name in MEMBER_FLAGS.items():
-        columns[name] = _yes_or_no(member[source])
-    for source, name in AMOUNTS.items():
-        # Negative codes mean no answer.
-        columns[name] = member[source].where(member[source] >= 0) / line
+        columns[name] = yes_or_no(interview[source])
     return pd.DataFrame(columns)

@@ -7,15 +7,23 @@ from __future__ import annotations
 
 __all__ = [
     "AMOUNTS",
+    "BENEFITS",
+    "CONSTRUCTION",
     "DWELLING_CODES",
     "DWELLING_COUNTS",
     "DWELLING_FLAGS",
     "EDUCATION_LEVELS",
     "MEMBER_CODES",
     "MEMBER_FLAGS",
+    "MONTHS_AT_LEAST",
+    "NO_QUALIFICATION",
     "REGIONS",
+    "SCHOOLING",
+    "SEARCH_MONTHS",
     "STRATEGIES",
     "UNDEREMPLOYED",
+    "WORKPLACE_SIZES",
+    "WORKPLACE_SIZES_ROUGHLY",
 ]
 
 REGIONS = {
@@ -199,11 +207,87 @@ MEMBER_CODES: dict[str, tuple[str, dict[int, str]]] = {
             7: "other_inactive",
         },
     ),
+    "PP04A": ("employer_sector", {1: "state", 2: "private_firm", 3: "other_employer"}),
+    "CH11": ("school_kind", {1: "public_school", 2: "private_school"}),
+    "CH15": (
+        "birthplace",
+        {
+            1: "born_here",
+            2: "elsewhere_in_province",
+            3: "other_province",
+            4: "neighbouring_country",
+            5: "other_country",
+        },
+    ),
+    "CH16": (
+        "home_five_years_ago",
+        {
+            1: "same_town",
+            2: "elsewhere_in_province",
+            3: "other_province",
+            4: "neighbouring_country",
+            5: "other_country",
+        },
+    ),
 }
 """Columns of a person: name and words of the codes."""
 
-MEMBER_FLAGS = {"PP07H": "pension_contribution", "PP07C": "job_has_end"}
-"""Employees: 1 yes, 2 no."""
+MEMBER_FLAGS = {
+    "PP07H": "pension_contribution",
+    "PP07I": "pays_own_pension",
+    "PP07C": "job_has_end",
+    "PP04B1": "domestic_service",
+    "PP03G": "wants_more_hours",
+    "PP03J": "seeks_other_work",
+    "CH09": "reads_and_writes",
+}
+"""1 yes, 2 no; all but the last are asked of those who work, the first three of employees."""
+
+BENEFITS = ("PP07G1", "PP07G2", "PP07G3", "PP07G4")
+"""Employees: paid holidays, thirteenth payment, paid sick leave, health insurance; 1 yes, 2 no."""
+
+WORKPLACE_SIZES = {
+    1: 1,
+    2: 2,
+    3: 3,
+    4: 4,
+    5: 5,
+    6: 6,
+    7: 11,
+    8: 26,
+    9: 41,
+    10: 101,
+    11: 201,
+    12: 501,
+}
+"""PP04C: how many work there, at least."""
+
+WORKPLACE_SIZES_ROUGHLY = {1: 3, 2: 11, 3: 41}
+"""PP04C99, for those who do not know exactly: up to 5 (the middle of them), 6 to 40, more than 40."""
+
+MONTHS_AT_LEAST = {1: 0, 2: 1, 3: 3, 4: 6, 5: 12, 6: 60}
+"""PP07A (employees) and PP05H (own account, employers): months in the job, at least."""
+
+SEARCH_MONTHS = {1: 0, 2: 1, 3: 3, 4: 6, 5: 12}
+"""PP10A: months that somebody without work has been looking for it, at least."""
+
+NO_QUALIFICATION = 4
+"""Last digit of PP04D_COD, the national classification of occupations of 2001: 1 professional,
+2 technical, 3 operative, 4 no qualification."""
+
+CONSTRUCTION = "72"
+"""First two digits of PP04D_COD of work in construction."""
+
+SCHOOLING: dict[int, tuple[int, int]] = {
+    2: (0, 7),
+    3: (0, 9),
+    4: (7, 12),
+    5: (9, 12),
+    6: (12, 15),
+    7: (12, 17),
+    8: (17, 19),
+}
+"""CH12, the level attended: years of schooling before it, and with it finished."""
 
 EDUCATION_LEVELS = {7: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 6}
 """NIVEL_ED in order: 0 no schooling, 1 and 2 primary (unfinished, finished), 3 and 4 secondary,
@@ -217,6 +301,17 @@ AMOUNTS = {
     "V8_M": "rent_income",
     "V12_M": "remittance_income",
     "T_VI": "non_labour_income",
+    "P47T": "own_income",
+    "PP08J1": "thirteenth_pay",
+    "PP08J2": "pay_bonus",
+    "PP08J3": "back_pay",
+    "V21_M": "thirteenth_pension",
+    "V3_M": "severance_pay",
+    "V4_M": "unemployment_benefit",
+    "V9_M": "business_profit",
+    "V10_M": "interest_income",
+    "V11_M": "scholarship_income",
+    "V18_M": "other_cash_income",
 }
 """Income of a person in pesos a month."""
 

@@ -128,6 +128,7 @@ def make_card(locale: str = "en", **changes: Any) -> CardFacts:
         confidence="low",
         confidence_text=words["confidence_notes"]["low"],
         unlike_text=texts["unlike"],
+        unlike_is_health=False,
         risk_types=kinds,
     )
     return dataclasses.replace(card, **changes)

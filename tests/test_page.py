@@ -605,6 +605,19 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Any) -> None:
         write_page(make_facts("en", 1), tmp_path / "file" / "page.html")
 
 
+@pytest.mark.parametrize("locale", LOCALES)
+def test_a_village_is_not_told_of_health_by_what_is_unusual(locale: str) -> None:
+    card, village = make_card(locale), TEXTS[locale]["villages"][0]
+    words = {"zh": "住院次数（40次）", "en": "hospital stays (40)"}[locale]
+    cards = (
+        card,
+        dataclasses.replace(card, order=2, unlike_is_health=True),
+        dataclasses.replace(card, order=3, unlike_text=words),
+    )
+    scoped = scope_to_role(VisitFacts(make_run(locale), cards), "village", village)
+    assert [one.unlike_text for one in scoped.cards] == [card.unlike_text, "", ""]
+
+
 def test_an_unknown_role_or_place_is_named():
     from poverty_risk.exceptions import DeclarationError
     from poverty_risk.report.facts import scope_to_role

@@ -29,6 +29,7 @@ __all__ = [
     "Reason",
     "build_reasons",
     "describe_risk",
+    "is_about_health",
 ]
 
 MOST_RAISING = 4
@@ -282,7 +283,7 @@ class _Writer:
             known_date=known,
             agreement=agreement,
             is_gap=missing and (words is None or words.ask is not None),
-            is_health=spec.theme == "health" or spec.risk_type in HEALTH_RISK_TYPES,
+            is_health=is_about_health(spec),
             text=self._sentence(spec, value, raises, comparators),
             source=self._source(tables, known),
         )
@@ -372,6 +373,11 @@ class _Cells:
 
 def _is_missing(value: Any) -> bool:
     return value is None or bool(value != value)  # noqa: PLR0124 - NaN is unequal to itself
+
+
+def is_about_health(spec: FeatureSpec) -> bool:
+    """Whether a feature tells of somebody's health, whatever its words say."""
+    return spec.theme == "health" or spec.risk_type in HEALTH_RISK_TYPES
 
 
 def describe_risk(

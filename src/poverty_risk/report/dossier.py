@@ -13,7 +13,7 @@ from poverty_risk.baselines.rules import SEVERITIES
 from poverty_risk.cohort import find_groups
 from poverty_risk.comparison import build_comparison
 from poverty_risk.consistency import HouseholdQuality
-from poverty_risk.data_gaps import find_data_gaps
+from poverty_risk.data_gaps import catalog_of, find_data_gaps
 from poverty_risk.explain import RiskChange, RiskExplanation, explain_change, explain_risk
 from poverty_risk.privacy import hash_id, mask_id
 from poverty_risk.reasons import (
@@ -21,6 +21,7 @@ from poverty_risk.reasons import (
     Reason,
     build_reasons,
     describe_risk,
+    is_about_health,
 )
 from poverty_risk.report.accounts import build_accounts
 from poverty_risk.report.facts import CardFacts, ReasonFact, ThemeFact, VisitFacts
@@ -84,7 +85,7 @@ class _Explained:
     change: RiskChange | None
     changed: Mapping[str, int]
     intervals: pd.DataFrame | None
-    unlike: pd.Series
+    unlike: pd.DataFrame
 
 
 def _explain(round_: Round, households: pd.Index, locale: str) -> _Explained:
@@ -112,7 +113,7 @@ def _explain(round_: Round, households: pd.Index, locale: str) -> _Explained:
         change=change,
         changed={household: position for position, household in enumerate(changed)},
         intervals=build_risk_intervals(model, features) if has_intervals(model) else None,
-        unlike=find_unlike(model, features, locale)["text"],
+        unlike=find_unlike(model, features, locale),
     )
 
 
@@ -143,7 +144,7 @@ class _CardWriter:
         assert self.round.model.task is not None
         horizon = self.round.model.task.horizon
         quality = (self.round.quality or {}).get(household, HouseholdQuality())
-        unlike = "" if at is None else self._unlike(at)
+        unlike, unlike_is_health = ("", False) if at is None else self._unlike(at)
         confidence = "low"
         if at is not None and not unlike:
             confidence = _confidence(len(gaps), reasons.left_out, quality)
@@ -188,6 +189,7 @@ class _CardWriter:
             confidence=confidence,
             confidence_text=str(self.words["confidence_notes"][confidence]),
             unlike_text=unlike,
+            unlike_is_health=unlike_is_health,
             risk_types=tuple(self.words["risk_types"][kind] for kind in kinds),
         )
 
@@ -198,10 +200,13 @@ class _CardWriter:
         ends = self.explained.intervals.iloc[at]
         return float(ends["low"]), float(ends["high"])
 
-    def _unlike(self, at: int) -> str:
-        """That the model knows nothing alike, whose risk is then a guess, and what to do."""
-        text = self.explained.unlike.iloc[at]
-        return "" if pd.isna(text) else str(self.texts["unlike"]).format(unlike=text)
+    def _unlike(self, at: int) -> tuple[str, bool]:
+        """That the model knows nothing alike, and what to do; whether this tells of health."""
+        found, catalog = self.explained.unlike.iloc[at], catalog_of(self.round.model)
+        if not found["unlike"]:
+            return "", False
+        told = str(self.texts["unlike"]).format(unlike=found["text"])
+        return told, any(is_about_health(catalog[name]) for name in found["features"])
 
     def _doubts(self, quality: HouseholdQuality) -> tuple[str, ...]:
         """That records contradict each other: the clerk corrects them, nobody at the door can."""

@@ -143,6 +143,8 @@ class CardFacts:
         ``high``, ``medium`` or ``low``, and why.
     unlike_text
         What sets the household apart from all that the model learned from; or empty.
+    unlike_is_health
+        Whether that tells of somebody's health.
     risk_types
         Names of official risk types, main one first.
     """
@@ -176,6 +178,7 @@ class CardFacts:
     confidence: str
     confidence_text: str
     unlike_text: str
+    unlike_is_health: bool
     risk_types: tuple[str, ...]
 
     @property
@@ -345,6 +348,7 @@ def _without_health(card: CardFacts, hidden_text: str) -> CardFacts:
         # Silently: a gap with a label would tell as much as the sentence.
         return tuple(r for r in reasons if not (r.is_health or tells_of_health(r.text)))
 
+    hides_unlike = card.unlike_is_health or tells_of_health(card.unlike_text)
     return dataclasses.replace(
         card,
         reasons=hide(card.reasons),
@@ -359,6 +363,6 @@ def _without_health(card: CardFacts, hidden_text: str) -> CardFacts:
         alternatives=keep(card.alternatives),
         risk_types=keep(card.risk_types),
         similar="" if tells_of_health(card.similar) else card.similar,
-        unlike_text="" if tells_of_health(card.unlike_text) else card.unlike_text,
+        unlike_text="" if hides_unlike else card.unlike_text,
         options=tuple(o for o in card.options if not tells_of_health(f"{o.risk_type}{o.text}")),
     )

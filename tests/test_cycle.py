@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from importlib import resources
 
 import pandas as pd
 import pytest
@@ -15,6 +17,7 @@ from poverty_risk.cli import cli
 from poverty_risk.config import load_config
 from poverty_risk.exceptions import DeclarationError, PovertyRiskError
 from poverty_risk.tables import read_history
+from poverty_risk.tracking.versions import RegisteredVersion
 from poverty_risk.workflows import cycle as chain_module
 from poverty_risk.workflows.step_log import Done, StepLog
 
@@ -24,6 +27,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning",
     "ignore::UserWarning",
 )
+LATER = {"line.csv": "2030,9000.0\n", "rules.yaml": "# as agreed in March\n"}
 MONTH = ["check", "monitor", "score", "lists", "track"]
 
 
@@ -115,6 +119,21 @@ def test_new_records_run_every_step_again(office, quiet, tmp_path):
     assert not any(step.kept for step in workflows.run_month(other).steps)
 
 
+def test_a_line_or_rule_corrected_by_hand_runs_every_step_again(office, quiet, tmp_path):
+    folder = tmp_path / "history"
+    shutil.copytree(office[0] / "history", folder)
+    shipped = resources.files("poverty_risk") / "rules.yaml"
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(shipped.read_text(encoding="utf-8"), encoding="utf-8")
+    config = _config(office, **{"history.folder": str(folder), "baselines.rules": str(rules)})
+    workflows.run_month(config)
+    for path in (folder / "line.csv", rules):
+        assert all(step.kept for step in workflows.run_month(config).steps)
+        # One more year, or a remark: neither is told by the manifest that the folder was written with.
+        path.write_text(path.read_text(encoding="utf-8") + LATER[path.name], encoding="utf-8")
+        assert not any(step.kept for step in workflows.run_month(config).steps)
+
+
 def test_an_issue_keeps_lists_back_until_somebody_accepts_it(office, monkeypatch):
     def issue(*_):
         return Done({}, {"issues": ["M008", "M009"], "tips": []})
@@ -177,6 +196,33 @@ def test_a_second_year_compares_and_decides_once(office, monkeypatch):
     path.unlink()
     third = workflows.run_year(config, who="data office", why="yearly")
     assert third.steps[0].figures["version"] == figures["version"]
+
+
+def test_a_first_training_killed_before_its_alias_is_held_to_the_conditions(office, tmp_path):
+    config = _config(office, output=str(tmp_path), **{"tracking.alias": None})
+    steps = workflows.run_year(config, who="data office", why="first model").steps
+    assert [step.name for step in steps] == ["train", "promote"]
+    assert steps[0].figures["champion"] == "none"
+    assert steps[1].figures["outcome"] in ("promoted", "refused")
+
+
+def test_a_champion_moved_by_hand_is_the_one_compared_with(office, monkeypatch):
+    def compare(config, tables, version, rival):
+        return Done({}, {"rival": rival})
+
+    def refuse(*_):
+        return Done({}, {"outcome": "refused"})
+
+    monkeypatch.setattr(chain_module, "_compare", compare)
+    monkeypatch.setattr(chain_module, "_promote", refuse)
+    config = _config(office, seed="2")
+    first = workflows.run_year(config, who="data office", why="yearly")
+    assert first.steps[1].figures["rival"] == first.steps[0].figures["champion"]
+    moved = RegisteredVersion("poverty-risk", "17")
+    monkeypatch.setattr(chain_module, "_find_champion", lambda _: moved)
+    again = workflows.run_year(config, who="data office", why="yearly")
+    assert [step.kept for step in again.steps] == [True, False, False]
+    assert again.steps[1].figures["rival"] == "17"
 
 
 def test_periods_move_on_as_outcomes_become_known(office):

@@ -10,6 +10,7 @@ import functools
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
@@ -37,7 +38,14 @@ from poverty_risk.workflows.promotion import promote
 from poverty_risk.workflows.reports import write_reports
 from poverty_risk.workflows.rounds import make_round
 from poverty_risk.workflows.scoring import latest_date, score_latest
-from poverty_risk.workflows.step_log import Done, StepLog, StepRecord, digest_paths, digest_texts
+from poverty_risk.workflows.step_log import (
+    Done,
+    StepLog,
+    StepRecord,
+    digest_paths,
+    digest_texts,
+    find_named_files,
+)
 from poverty_risk.workflows.training import (
     log_result,
     read_tables,
@@ -49,6 +57,8 @@ from poverty_risk.workflows.visits import keep_similar
 __all__ = ["CycleResult", "move_periods", "run_month", "run_year"]
 
 FOLDER = "cycle"
+NOBODY = "none"
+"""Said in place of a champion's version where no version has the alias."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,12 @@ class _Chain:
         self._log = StepLog(config.output / FOLDER / f"{name}.json", config.output)
         self._on_step = on_step
         content = config.model_dump(mode="json", exclude={"cycle"})
-        self.last = digest_texts(name, json.dumps(content, sort_keys=True))
+        self.last = digest_texts(
+            name,
+            metadata.version("poverty-risk"),
+            json.dumps(content, sort_keys=True),
+            digest_paths(find_named_files(content)),
+        )
         self.steps: list[StepRecord] = []
 
     def run(self, name: str, work: Callable[[], Done], *inputs: str) -> StepRecord:
@@ -284,10 +299,15 @@ def run_year(
         chain = _Chain(config, "year", on_step)
         trained = chain.run("train", lambda: _train(config, tables, county), tables.fingerprint)
         version, rival = str(trained.figures["version"]), str(trained.figures["champion"])
-        # The first model has nobody to be compared with.
+        champion = _find_champion(config)
+        if champion is not None and champion.version != version:
+            rival = champion.version  # somebody may have moved the alias since the training
+        # The first model has nobody to be compared with, and was given the alias when it was logged:
+        # unless the program was killed before that, or the config gives it another alias.
+        if rival not in (version, NOBODY):
+            chain.run("compare", lambda: _compare(config, tables, version, rival), rival)
         if rival != version:
-            chain.run("compare", lambda: _compare(config, tables, version, rival))
-            chain.run("promote", lambda: _promote(config, tables, version, who, why))
+            chain.run("promote", lambda: _promote(config, tables, version, who, why), rival)
         return CycleResult(tuple(chain.steps))
 
 
@@ -336,7 +356,7 @@ def _train(config: Config, tables: HistoryTables, county: SimulatedCounty | None
     metrics = result.evaluation.metrics
     figures: dict[str, float | str | list[str]] = {
         "version": str(version),
-        "champion": str(version) if champion is None else champion.version,
+        "champion": NOBODY if champion is None else champion.version,
         "points": len(result.data.train),
         "outcomes": int(result.data.train_labels.sum()),
         "auc": _read(metrics, "model", "auc"),

@@ -7,12 +7,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from poverty_risk.arrow_tables import MANIFEST_FILE
 from poverty_risk.exceptions import Fault, PovertyRiskError
 from poverty_risk.whole_files import telling_write_failures, write_whole_file
 
-__all__ = ["Done", "StepLog", "StepRecord", "digest_paths", "digest_texts"]
+__all__ = ["Done", "StepLog", "StepRecord", "digest_paths", "digest_texts", "find_named_files"]
 
 FORMAT = 1
 
@@ -176,18 +176,24 @@ def digest_texts(*texts: str) -> str:
     return digest.hexdigest()
 
 
+def find_named_files(content: Any) -> list[Path]:
+    """Files that a config names, such as the office's own rules: what they say counts, too."""
+    if isinstance(content, dict):
+        content = list(content.values())
+    if isinstance(content, list):
+        return [path for item in content for path in find_named_files(item)]
+    return [Path(content)] if isinstance(content, str) and Path(content).is_file() else []
+
+
 def digest_paths(paths: Iterable[Path]) -> str:
     """Digest of the content of files and folders; of one that is not there, another one.
 
-    A folder that tells itself what it holds (a written history) is taken at its word, because hashing
-    a county's history at every step would cost more than some of the steps.
+    What a folder tells of itself (the manifest of a written history) is not believed: somebody may
+    have corrected a table or the line in it by hand.
     """
     parts = []
     for path in paths:
-        manifest = path / MANIFEST_FILE
-        if manifest.is_file():
-            parts.append(f"{path.name} {_hash(manifest)}")
-        elif path.is_dir():
+        if path.is_dir():
             inner = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
             parts += [f"{p.relative_to(path)} {_hash(p)}" for p in inner]
         else:

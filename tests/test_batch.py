@@ -141,12 +141,14 @@ def test_a_cohort_declared_otherwise_is_another_question(place, tmp_path, caplog
 def test_a_damaged_state_is_begun_anew(place, tmp_path, complete, state):
     out = tmp_path / "out"
     predict_folder(place / "anlu", out, model=place / "model", **ASKED)
+    (out / "notes").mkdir()
+    (out / "notes" / "mine.txt").write_text("of the office")
     if state == "parts":
         state = (out / "state.json").read_text().replace('"file"', '"name"').split('"result"')[0]
         state += '"result": null}'
     (out / "state.json").write_text(state)
     predict_folder(place / "anlu", out, model=place / "model", **ASKED)
-    assert _read_all(out) == complete
+    assert _read_all(out) == complete | {"notes/mine.txt": b"of the office"}
 
 
 @pytest.mark.parametrize("changed", ["locale", "as_of_date", "households", "history", "model_id"])

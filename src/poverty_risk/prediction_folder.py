@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ __all__ = ["PREDICTIONS", "PredictionFolder", "read_predictions"]
 logger = logging.getLogger(__name__)
 
 PREDICTIONS, STATE, PARTS = "predictions.parquet", "state.json", "parts"
-OWN = {PREDICTIONS, STATE, PARTS}
 PART = ("file", "hash", "last", "households")
 """What is noted of a finished part."""
 
@@ -52,9 +50,9 @@ COLUMNS: dict[str, pa.DataType] = {
 class PredictionFolder:
     """Predictions of a county that are made part by part, and can be gone on with after any stop.
 
-    A part counts as finished once the state file names it, with its hash; whatever else lies there is
-    thrown away. Files are written whole or not at all, and tell of households: only their owner can
-    read them.
+    A part counts as finished once the state file names it, with its hash; other parts are thrown
+    away. Files are written whole or not at all, and tell of households: only their owner can read
+    them.
 
     Parameters
     ----------
@@ -212,9 +210,10 @@ class PredictionFolder:
     def _drop_unfinished(self) -> None:
         """Delete what no state names: of a run that was stopped, of another question, put together."""
         finished = set() if self.is_complete else {part["file"] for part in self._parts}
-        for path in [*self._folder.iterdir(), *(self._folder / PARTS).iterdir()]:
-            if path.name not in {*OWN, *finished}:
-                path.unlink() if path.is_file() else shutil.rmtree(path)
+        half = [path for name in (PREDICTIONS, STATE) for path in self._folder.glob(f".{name}-*")]
+        for path in [*half, *(self._folder / PARTS).iterdir()]:
+            if path.name not in finished:
+                path.unlink()
         if not self.is_complete:
             (self._folder / PREDICTIONS).unlink(missing_ok=True)
 

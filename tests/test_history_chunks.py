@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from poverty_risk import arrow_tables
+from poverty_risk import arrow_tables, build_features, load_catalog, load_schema
 from poverty_risk.datasets import make_household_history
 from poverty_risk.exceptions import DeclarationError, HistoryError
 from poverty_risk.history_chunks import HistoryFolder, find_counties, iter_history
@@ -94,6 +94,52 @@ def test_a_touched_folder_is_validated_as_a_whole_and_told(folder, tables, caplo
     parts = list(history.chunks(130, after=str(whole.households[9])))
     _assert_same(parts[1], whole.slice_households(140, 270))
     assert parts[0].fingerprint == whole.slice_households(10, 140).fingerprint
+
+
+def _read_few(folder, catalog):
+    """Ranges with what the catalogue reads."""
+    columns = catalog.find_columns(load_schema("archive"))
+    return columns, list(iter_history(folder, 130, columns=columns))
+
+
+@pytest.mark.parametrize("touched", [False, True])
+def test_only_the_columns_that_features_read(folder, touched):
+    whole = read_history(folder)
+    size = len(whole.households)
+    if touched:
+        (folder / "history.json").unlink()
+    names = ["workers_now_count_122d", "house_grade_last_1500d", "collective_income_last_1500d"]
+    columns, parts = _read_few(folder, load_catalog("archive").select(names))
+    assert set(parts[0].names) == {"work", "check", "village", "household"}
+    assert columns["work"] == {"household_id", "person_id", "worked"}
+    assert "wage" not in parts[0]["work"]
+    for number, part in enumerate(parts):
+        expected = whole.slice_households(130 * number, min(130 * number + 130, size))
+        assert part.households.tolist() == expected.households.tolist()
+        for name in part.names:
+            if name != "village":
+                assert np.array_equal(part.offsets(name), expected.offsets(name))
+            found = part.arrow(name)
+            same = expected.arrow(name).select(found.column_names)
+            assert found.cast(same.schema).equals(same)
+
+
+def test_features_of_few_columns_are_those_of_all(folder):
+    whole, catalog = read_history(folder), load_catalog("archive")
+    size = len(whole.households)
+    _, parts = _read_few(folder, catalog)
+    for number, part in enumerate(parts):
+        index = pd.MultiIndex.from_product(
+            [part.households, pd.to_datetime(["2022-01-01", "2022-09-01"])],
+            names=["household_id", "as_of_date"],
+        )
+        points = pd.DataFrame(index=index)
+        expected = whole.slice_households(130 * number, min(130 * number + 130, size))
+        pd.testing.assert_frame_equal(
+            build_features(part, points, catalog),
+            build_features(expected, points, catalog),
+            check_exact=True,
+        )
 
 
 def test_the_digest_tells_histories_apart(folder, tables, tmp_path):

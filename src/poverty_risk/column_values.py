@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["Kind", "Values"]
+__all__ = ["Kind", "Values", "fill"]
 
 FALSE, UNKNOWN, TRUE = 0, 1, 2
 """A condition, in an order in which ``and`` is the smaller, ``or`` the larger, ``not`` 2 less it."""
@@ -98,11 +98,11 @@ class Values:
         if pa.types.is_boolean(kind):
             return cls(Kind.CONDITION, _read_conditions(column))
         if pa.types.is_date(kind):
-            return cls(Kind.DATE, _fill(column.cast(pa.int32()), MISSING_DAY))
+            return cls(Kind.DATE, fill(column.cast(pa.int32()), MISSING_DAY))
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             column = column.dictionary_encode()
         if pa.types.is_dictionary(column.type):
-            codes = _fill(column.indices.cast(pa.int32()), MISSING_CODE)
+            codes = fill(column.indices.cast(pa.int32()), MISSING_CODE)
             return cls(Kind.TEXT, codes, tuple(column.dictionary.to_pylist()))
         return cls.number(column.to_numpy(zero_copy_only=False))
 
@@ -133,7 +133,8 @@ class Values:
 _AS_FLOAT = np.array([0.0, np.nan, 1.0])
 
 
-def _fill(column: pa.Array, missing: int) -> np.ndarray:
+def fill(column: pa.Array, missing: int) -> np.ndarray:
+    """Whole numbers, with one that stands for what is missing."""
     if column.null_count:
         column = pc.fill_null(column, pa.scalar(missing, column.type))
     values: np.ndarray = column.to_numpy()

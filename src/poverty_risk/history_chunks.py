@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import bisect
+import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from poverty_risk.arrow_tables import (
     find_line_faults,
     find_table_files,
     find_written_digest,
+    hash_manifest,
     read_line,
 )
 from poverty_risk.exceptions import DeclarationError, Fault, HistoryError
+from poverty_risk.household_index import HouseholdIndex, find_runs, unite_ids
 from poverty_risk.observation import find_end, read_end
 from poverty_risk.schema import Schema, load_schema
 from poverty_risk.tables import HistoryTables, digest_tables, read_history
@@ -33,6 +37,12 @@ HOUSEHOLDS_PER_CHUNK = 20_000
 
 HOUSEHOLD = "household_id"
 
+KEPT = (HOUSEHOLD, "village_id", "event_date", "known_date", "superseded_date")
+"""Columns that no choice leaves out."""
+
+GROUPS_AT_ONCE = 128
+"""Groups of rows of which one column is read at a time."""
+
 
 def iter_history(
     folder: str | Path,
@@ -40,6 +50,7 @@ def iter_history(
     schema: Schema | str | Path = "archive",
     line: Mapping[int, float] | None = None,
     observed_to: str | pd.Timestamp | None = None,
+    columns: Mapping[str, Collection[str]] | None = None,
 ) -> Iterator[HistoryTables]:
     """Read a history by consecutive ranges of households, without ever holding all of it.
 
@@ -52,6 +63,9 @@ def iter_history(
         Households of a range; the last one may have fewer.
     schema, line, observed_to
         As in `read_history`.
+    columns
+        Columns by table that are needed, such as `Catalog.find_columns` tells; ids and dates come
+        along, and texts stay encoded as Parquet has them. Other tables are left out. None: all.
 
     Returns
     -------
@@ -77,7 +91,7 @@ def iter_history(
     >>> sizes[:-1], sum(sizes) == len(tables.households)
     ([100, 100], True)
     """
-    return HistoryFolder(folder, schema, line, observed_to).chunks(households)
+    return HistoryFolder(folder, schema, line, observed_to).chunks(households, columns=columns)
 
 
 def find_counties(folder: str | Path) -> dict[str, Path]:
@@ -168,7 +182,7 @@ class HistoryFolder:
             )
             self._whole = read_history(self._folder, self._schema, line, observed_to)
             self._line, self._end = self._whole.line, self._whole.observed_to
-            self._digest = self._whole.fingerprint
+            self._digest = _hash_whole(self._whole)
             return
         self._digest = digest
         self._line, faults = read_line(self._folder) if line is None else (dict(line), [])
@@ -197,36 +211,82 @@ class HistoryFolder:
         """Whether it had to be read into memory as a whole."""
         return self._whole is not None
 
-    def chunks(self, households: int, after: str | None = None) -> Iterator[HistoryTables]:
+    def chunks(
+        self,
+        households: int,
+        after: str | None = None,
+        columns: Mapping[str, Collection[str]] | None = None,
+    ) -> Iterator[HistoryTables]:
         """Ranges of `households` households each, from the first one after the id `after` on."""
         if households < 1:
             fault = Fault("households", str(households), "a positive number", "Give 20,000.")
             raise DeclarationError(fault)
-        return (
-            self._read(households, after)
-            if self._whole is None
-            else _slice(self._whole, households, after)
-        )
+        if self._whole is None:
+            return self._read(households, after, columns)
+        return _slice(_choose(self._whole, columns), households, after)
 
     def _known_dates(self) -> Iterator[pa.ChunkedArray]:
         for path in self._folder.glob("*.parquet"):
             file = pq.ParquetFile(path)
-            for group in range(file.num_row_groups):
-                yield file.read_row_group(group, columns=["known_date"])["known_date"]
+            for first in range(0, file.num_row_groups, GROUPS_AT_ONCE):
+                groups = range(first, min(first + GROUPS_AT_ONCE, file.num_row_groups))
+                yield file.read_row_groups(groups, columns=["known_date"])["known_date"]
 
-    def _read(self, households: int, after: str | None) -> Iterator[HistoryTables]:
+    def _check_same(self) -> None:
+        """Check that the files that were opened are those that the digest tells of."""
+        if hash_manifest(self._folder) != self._digest:
+            found, remedy = "another history since it was opened", "Begin anew."
+            fault = Fault(f"history '{self._folder.name}'", found, "the same one", remedy)
+            raise HistoryError(fault)
+
+    def _read(
+        self, households: int, after: str | None, columns: Mapping[str, Collection[str]] | None
+    ) -> Iterator[HistoryTables]:
         readers, villages = {}, {}
         for path in sorted(self._folder.glob("*.parquet")):
-            if HOUSEHOLD in pq.read_schema(path).names:
-                readers[path.stem] = _Reader(path, after)
-            else:
-                villages[path.stem] = _numbered(pq.read_table(path), 0)
+            file = _open(path, None if columns is None else columns.get(path.stem, ()))
+            if HOUSEHOLD in file.names:
+                readers[path.stem] = _Reader(file, after)
+            elif columns is None or path.stem in columns:
+                villages[path.stem] = _numbered(file.read(), 0)
+        self._check_same()
+        names = [name for name in readers if columns is None or name in columns]
         while (last := _find_last(list(readers.values()), households)) is not None:
-            records = {name: reader.take(last) for name, reader in readers.items()}
+            taken = {name: reader.take(last) for name, reader in readers.items()}
+            index = HouseholdIndex.from_runs({name: runs for name, (_, runs) in taken.items()})
+            records = {name: taken[name][0] for name in names} | villages
             nothing = pd.DataFrame(columns=list(REJECTED_COLUMNS))
             yield HistoryTables(
-                self._schema, records | villages, nothing, {}, self._line, self._end
+                *(self._schema, records, nothing, {}, self._line, self._end),
+                index=index.keep(names),
             )
+
+
+def _hash_whole(tables: HistoryTables) -> str:
+    """Hash of a history and of what was rejected, because a household's answer may tell of that, too."""
+    rejected = [tables.rejected, *(tables.rejected_rows(name) for name in tables.names)]
+    told = hashlib.blake2b(tables.fingerprint.encode(), digest_size=16)
+    for rows in rejected:
+        told.update(rows.to_csv(index=False).encode())
+    return told.hexdigest()
+
+
+def _choose(tables: HistoryTables, columns: Mapping[str, Collection[str]] | None) -> HistoryTables:
+    """The same with the chosen columns only."""
+    if columns is None:
+        return tables
+    names = [name for name in tables.names if name in columns]
+    records = {}
+    for name in names:
+        kept = {*KEPT, "record_order", *columns[name]}
+        table = tables.arrow(name)
+        records[name] = table.select([one for one in table.column_names if one in kept])
+    about_households = [name for name in names if HOUSEHOLD in records[name].column_names]
+    index = HouseholdIndex.build({name: tables.arrow(name) for name in tables.names})
+    return HistoryTables(
+        *(tables.schema, records, tables.rejected, {}, tables.line, tables.observed_to),
+        index=index.keep(about_households),
+    )
 
 
 def _slice(tables: HistoryTables, households: int, after: str | None) -> Iterator[HistoryTables]:
@@ -244,20 +304,40 @@ def _find_last(readers: list[_Reader], households: int) -> str | None:
         if max(reader.count_before(behind.last) for reader in readers) >= households:
             break
         behind.read_on()
-    ends = [reader.last for reader in open_ones]
-    whole = [r.ids[: r.count_before(min(ends))] if ends else r.ids for r in readers]
-    ids = np.unique(np.concatenate(whole)) if whole else np.empty(0, dtype=str)
-    return str(ids[min(households, len(ids)) - 1]) if len(ids) else None
+    end = min((reader.last for reader in open_ones), default=None)
+    whole = [r.ids if end is None else r.ids[: r.count_before(end)] for r in readers]
+    ids = unite_ids([pa.array(part, pa.string()) for part in whole])
+    return ids[min(households, len(ids)) - 1].as_py() if len(ids) else None
+
+
+class _File(NamedTuple):
+    """A Parquet file, and the columns of it that are read."""
+
+    parquet: pq.ParquetFile
+    names: list[str]
+
+    def read(self) -> pa.Table:
+        """All rows."""
+        return self.parquet.read(columns=self.names)
+
+
+def _open(path: Path, columns: Collection[str] | None) -> _File:
+    file = pq.ParquetFile(path)
+    if columns is None:
+        return _File(file, file.schema_arrow.names)
+    fields = [one for one in file.schema_arrow if one.name in KEPT or one.name in columns]
+    texts = [one.name for one in fields if pa.types.is_string(one.type)]
+    return _File(pq.ParquetFile(path, read_dictionary=texts), [one.name for one in fields])
 
 
 class _Reader:
     """The rows of one table, sorted by household: what was read and not yet taken."""
 
-    def __init__(self, path: Path, after: str | None) -> None:
-        self._file = pq.ParquetFile(path)
+    def __init__(self, file: _File, after: str | None) -> None:
+        self._file, self._names = file
         self._group, self._row = 0, 0
-        self._rows = self._file.schema_arrow.empty_table()
-        self.ids, self._ends = np.empty(0, dtype=str), np.empty(0, dtype=np.int64)
+        self._rows = self._file.schema_arrow.empty_table().select(self._names)
+        self.ids, self._ends = np.empty(0, dtype=object), np.empty(0, dtype=np.int64)
         if after is not None:
             self._skip(after)
 
@@ -273,30 +353,30 @@ class _Reader:
 
     def count_before(self, household: str) -> int:
         """How many households read so far have lower ids."""
-        return int(np.searchsorted(self.ids, household))
+        return bisect.bisect_left(self.ids, household)
 
     def read_on(self) -> None:
         """Read the next group of rows."""
-        rows = self._file.read_row_group(self._group)
+        rows = self._file.read_row_group(self._group, columns=self._names)
         self._group += 1
-        encoded = pc.run_end_encode(rows[HOUSEHOLD].combine_chunks(), run_end_type=pa.int64())
-        ids = encoded.values.to_numpy(zero_copy_only=False).astype(str)
-        ends = encoded.run_ends.to_numpy(zero_copy_only=False) + self._rows.num_rows
+        found, ends = find_runs(rows[HOUSEHOLD])
+        ids = found.to_numpy(zero_copy_only=False)
         goes_on = int(len(ids) > 0 and self.last == ids[0])  # the last household, in these rows
         before = len(self.ids) - goes_on
         self.ids = np.concatenate([self.ids[:before], ids])
-        self._ends = np.concatenate([self._ends[:before], ends])
+        self._ends = np.concatenate([self._ends[:before], ends + self._rows.num_rows])
         self._rows = pa.concat_tables([self._rows, rows])
 
-    def take(self, last: str) -> pa.Table:
-        """Give out the rows of households up to `last`."""
-        count = int(np.searchsorted(self.ids, last, side="right"))
-        end = int(self._ends[count - 1]) if count else 0
+    def take(self, last: str) -> tuple[pa.Table, tuple[pa.Array, np.ndarray]]:
+        """Give out the rows of households up to `last`, and these with their ends."""
+        count = bisect.bisect_right(self.ids, last)
+        ids, ends = pa.array(self.ids[:count], pa.string()), self._ends[:count]
+        end = int(ends[-1]) if count else 0
         taken = _numbered(self._rows.slice(0, end), self._row)
         self._row += end
         self._rows = self._rows.slice(end)
         self.ids, self._ends = self.ids[count:].copy(), self._ends[count:] - end
-        return taken
+        return taken, (ids, ends)
 
     def _skip(self, after: str) -> None:
         column = self._file.schema_arrow.names.index(HOUSEHOLD)

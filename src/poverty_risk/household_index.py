@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["HouseholdIndex"]
+__all__ = ["HouseholdIndex", "find_runs", "unite_ids"]
+
+ID = "household_id"
 
 
 @dataclass(frozen=True)
@@ -34,24 +36,23 @@ class HouseholdIndex:
     @classmethod
     def build(cls, records: Mapping[str, pa.Table]) -> HouseholdIndex:
         """Index tables; those without ``household_id`` are left out."""
-        runs = {}
-        for name, table in records.items():
-            if "household_id" not in table.column_names:
-                continue
-            column = table["household_id"].combine_chunks()
-            encoded = pc.run_end_encode(column, run_end_type=pa.int64())
-            runs[name] = (
-                encoded.values.to_numpy(zero_copy_only=False).astype(str),
-                encoded.run_ends.to_numpy(zero_copy_only=False),
-            )
-        ids = [values for values, _ in runs.values() if len(values)]
-        households = np.unique(np.concatenate(ids)) if ids else np.empty(0, dtype=str)
+        there = {name: table for name, table in records.items() if ID in table.column_names}
+        return cls.from_runs({name: find_runs(table[ID]) for name, table in there.items()})
+
+    @classmethod
+    def from_runs(cls, runs: Mapping[str, tuple[pa.Array, np.ndarray]]) -> HouseholdIndex:
+        """Index tables of which `find_runs` is known, by name."""
+        every = unite_ids([ids for ids, _ in runs.values()])
         offsets = {}
-        for name, (values, ends) in runs.items():
-            counts = np.zeros(len(households), dtype=np.int64)
-            counts[np.searchsorted(households, values)] = np.diff(ends, prepend=0)
+        for name, (ids, ends) in runs.items():
+            counts = np.zeros(len(every), dtype=np.int64)
+            counts[pc.index_in(ids, value_set=every).to_numpy()] = np.diff(ends, prepend=0)
             offsets[name] = np.concatenate([[0], np.cumsum(counts)])
-        return cls(households, offsets)
+        return cls(every.to_numpy(zero_copy_only=False).astype(str), offsets)
+
+    def keep(self, names: Iterable[str]) -> HouseholdIndex:
+        """The same households with the offsets of some tables only."""
+        return HouseholdIndex(self.households, {name: self.offsets[name] for name in names})
 
     def find(self, household_ids: Iterable[str]) -> np.ndarray:
         """Positions of the named households that are there, sorted, each once."""
@@ -86,6 +87,23 @@ class HouseholdIndex:
             taken[name] = _take_rows(records[name], rows)
             offsets[name] = ends
         return taken, HouseholdIndex(self.households[at], offsets)
+
+
+def find_runs(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
+    """Ids of a sorted column, each once, and the row after the last one of each."""
+    ids = column.combine_chunks()
+    if not pa.types.is_dictionary(ids.type):
+        encoded = pc.run_end_encode(ids, run_end_type=pa.int64())
+        return encoded.values, encoded.run_ends.to_numpy()
+    codes = ids.indices.to_numpy()
+    ends = np.append(np.flatnonzero(codes[1:] != codes[:-1]) + 1, len(codes))[: len(codes)]
+    return ids.dictionary.take(pa.array(codes[ends - 1])), ends
+
+
+def unite_ids(parts: Sequence[pa.Array]) -> pa.Array:
+    """All ids of some arrays, sorted, each once."""
+    every = pc.unique(pa.chunked_array(parts, type=pa.string()))
+    return every.take(pc.sort_indices(every))
 
 
 def _take_rows(table: pa.Table, rows: np.ndarray) -> pa.Table:

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from poverty_risk.household_index import find_runs
 from poverty_risk.record_arrays import Aggregate, Points, Records, aggregate
 from poverty_risk.tables import HistoryTables
 from poverty_risk.windows import Lookback
 
 __all__ = ["PointChunk", "cut_points", "run_chunks"]
 
-CHUNK_HOUSEHOLDS = 4_000
+CHUNK_HOUSEHOLDS = 5_000
 """Few enough for the arrays of a table to stay near the processor."""
 
 
@@ -37,11 +37,9 @@ class VillageRows:
     @classmethod
     def find(cls, table: pa.Table) -> VillageRows:
         """Rows of a table in canonical order."""
-        column = table["village_id"].combine_chunks()
-        runs = pc.run_end_encode(column, run_end_type=pa.int64())
-        end = runs.run_ends.to_numpy(zero_copy_only=False)
-        ids = runs.values.to_numpy(zero_copy_only=False).astype(str)
-        return cls(ids, np.concatenate([[0], end[:-1]]).astype(np.int64), end)
+        ids, end = find_runs(table["village_id"])
+        begin = np.concatenate([[0], end[:-1]]).astype(np.int64)
+        return cls(ids.to_numpy(zero_copy_only=False).astype(str), begin, end)
 
     def look_up(self, villages: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Begin and end of each village; 0 and 0 of one without records."""
@@ -88,7 +86,12 @@ class PointChunk:
         return aggregate(*self._of_villages(name), aggregates, line)
 
     def _records(self, name: str) -> Records:
-        return Records(self.tables.arrow(name), tuple(self.tables.schema.tables[name].all_columns))
+        return Records(self.tables.arrow(name), self._names(name))
+
+    def _names(self, name: str) -> tuple[str, ...]:
+        # A history on disk may have been read with fewer columns.
+        there = self.tables.arrow(name).column_names
+        return tuple(one for one in self.tables.schema.tables[name].all_columns if one in there)
 
     def _rows(self, name: str) -> Points:
         offsets = self.tables.offsets(name)
@@ -106,8 +109,7 @@ class PointChunk:
         # As they lie now, one village after the other; the last is none.
         new_end = np.append(np.cumsum(end - begin), 0)
         new_begin = np.append(new_end[:-1] - (end - begin), 0)
-        columns = tuple(self.tables.schema.tables[name].all_columns)
-        return Records(records, columns), Points(new_begin[codes], new_end[codes], self.as_of)
+        return Records(records, self._names(name)), Points(new_begin[codes], new_end[codes], self.as_of)
 
     @functools.cached_property
     def village(self) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -16,16 +16,16 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from poverty_risk.array_expressions import evaluate_expression
-from poverty_risk.column_values import TRUE, Kind, Values
+from poverty_risk.column_values import MISSING_CODE, TRUE, Kind, Values, fill
 from poverty_risk.exceptions import DeclarationError, Fault
 from poverty_risk.language import Context, reads_as_of_date
 from poverty_risk.record_kernels import (
     HOWS,
     Requests,
     aggregate_records,
+    group_codes,
     group_texts,
     keep_latest,
     select_known,
@@ -123,6 +123,7 @@ class Records(Mapping[str, Values]):
         self._rows = rows
         self._source = source
         self._made: dict[str, Values] = {}
+        self._codes: dict[str, np.ndarray | None] = {}
 
     def __getitem__(self, name: str) -> Values:
         if name not in self._made:
@@ -153,15 +154,15 @@ class Records(Mapping[str, Values]):
         return self._table.num_rows if self._rows is None else len(self._rows)
 
     def days(self, name: str) -> np.ndarray:
-        """Days since 1970 of a column of dates."""
-        return self[name].array
+        """Days since 1970 of a column of dates; read-only, as Arrow's own: loops compile for one kind."""
+        days = self[name].array.view()
+        days.flags.writeable = False
+        return days
 
     @functools.cached_property
     def superseded(self) -> np.ndarray:
         """When each record was corrected; far in the future for one that never was."""
-        column = self._table["superseded_date"].cast(pa.int32())
-        never = pa.scalar(NEVER, pa.int32())
-        return np.asarray(pc.fill_null(column, never).to_numpy())
+        return fill(self._table["superseded_date"].combine_chunks().cast(pa.int32()), NEVER)
 
     def text(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
         """Where each text of a column begins (and the last ends) in the bytes of all, and these.
@@ -177,6 +178,14 @@ class Records(Mapping[str, Values]):
         if starts is None or text is None:
             return np.zeros(count, np.int32), np.empty(0, np.uint8)
         return starts, np.frombuffer(text, np.uint8)
+
+    def codes(self, name: str) -> np.ndarray | None:
+        """Places of a column's texts among its different ones, -1 = missing; None if not encoded."""
+        if name not in self._codes:
+            column = self._table[name].combine_chunks()
+            encoded = pa.types.is_dictionary(column.type)
+            self._codes[name] = fill(column.indices, MISSING_CODE) if encoded else None
+        return self._codes[name]
 
     def at(self, rows: np.ndarray) -> Records:
         """The records at some rows."""
@@ -219,7 +228,7 @@ def aggregate(
     DeclarationError
         An expression that does not fit, a condition that is none, a value that is no number.
     """
-    results = np.full((len(aggregates), len(points.as_of)), np.nan)
+    results = np.empty((len(aggregates), len(points.as_of)))
     groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for number, one in enumerate(aggregates):
         # The latest records depend on the window, so such a group has only one.
@@ -296,10 +305,11 @@ def _group(records: Records, selection: _Selection, per: Sequence[str]) -> np.nd
     for name in per:
         if name == "household_id":  # a point has only one
             continue
-        text = records.text(name)
         places = np.empty(len(selection.rows), dtype=np.int64)
-        if text is not None:
-            group_texts(selection.ends, selection.rows, *text, places)
+        if (codes := records.codes(name)) is not None:
+            group_codes(*selection, codes, places)
+        elif (text := records.text(name)) is not None:
+            group_texts(*selection, *text, places)
         else:
             places = _number_distinct(records.at(selection.rows)[name])
         groups = groups * (int(places.max(initial=0)) + 1) + places

@@ -23,6 +23,7 @@ __all__ = [
     "HOWS",
     "Requests",
     "aggregate_records",
+    "group_codes",
     "group_texts",
     "keep_latest",
     "select_known",
@@ -123,6 +124,25 @@ def select_known(
                 rows[filled] = row
                 filled += 1
         ends[point + 1] = filled
+
+
+@_compiled
+def group_codes(ends: Array, rows: Array, codes: Array, groups: Array) -> None:
+    """As `group_texts`, of texts that are encoded."""
+    longest = 0
+    for point in range(ends.shape[0] - 1):
+        longest = max(longest, ends[point + 1] - ends[point])
+    found = np.empty(longest, dtype=np.int64)
+    for point in range(ends.shape[0] - 1):
+        count = 0
+        for place in range(ends[point], ends[point + 1]):
+            group = 0
+            while group < count and codes[rows[place]] != found[group]:
+                group += 1
+            if group == count:
+                found[count] = codes[rows[place]]
+                count += 1
+            groups[place] = group
 
 
 @_compiled
@@ -328,7 +348,7 @@ def _reduce(
         longest = max(longest, high[point] - low[point])
     values, days = np.empty(longest), np.empty(longest, dtype=np.int64)
     for point in range(low.shape[0]):
-        count = 0
+        count: Any = np.int64(0)  # of a literal `_summarise` would be compiled once more
         for at in range(low[point], high[point]):
             row = rows[at]
             if test[row] == TRUE and not np.isnan(number[row]):
@@ -414,7 +434,8 @@ def aggregate_records(
             if how in (COUNT, EXISTS):
                 _count(rows, starts, stops, test, result)
                 if how == EXISTS:
-                    result[:] = np.minimum(result, 1.0)
+                    for point in range(size):
+                        result[point] = min(result[point], 1.0)
             elif how in (SUM, MEAN, SHARE):
                 _add(rows, starts, stops, number, test, how != SUM, result)
             elif how in (LAST, FIRST):

@@ -192,8 +192,10 @@ class HistoryTables:
         return self._records[name]
 
     def __getitem__(self, name: str) -> pd.DataFrame:
-        columns = list(self._schema.tables[name].all_columns) if name in self._records else None
         records = self.arrow(name)
+        # A history on disk may have been read with fewer columns.
+        declared = self._schema.tables[name].all_columns
+        columns = [column for column in declared if column in records.column_names]
         dates = [f.name for f in records.schema if pa.types.is_date(f.type)]
         frame: pd.DataFrame = records.select(columns).to_pandas(date_as_object=False)
         return frame.astype(dict.fromkeys([d for d in dates if d in frame], "datetime64[us]"))

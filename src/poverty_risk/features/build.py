@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 from collections import defaultdict
@@ -90,8 +91,10 @@ def build_features(
     _check_line(tables, catalog)
     _report_absent(tables, catalog)
     aggregated = [spec for spec in catalog.specs if spec.formula is None]
-    found = _run(tables, points, aggregated, threads, engine)
-    return complete_features(found, points.index, catalog, tables.schema, engine)
+    values = np.empty((len(catalog), len(points)))
+    rows = dict(zip(catalog.names, values, strict=True))
+    found = _run(tables, points, aggregated, threads, engine, rows=rows)
+    return complete_features(found, points.index, catalog, tables.schema, engine, values)
 
 
 def complete_features(
@@ -100,6 +103,7 @@ def complete_features(
     catalog: Catalog,
     schema: Schema,
     engine: Engine = "arrays",
+    values: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Features from the values of those that read a table: categories, then formulas.
 
@@ -115,20 +119,24 @@ def complete_features(
         What is declared.
     engine
         As in `build_features`.
+    values
+        Room for the numbers, shape (n_features, n_points), which becomes the table; what stands in
+        `found` may be rows of it already.
 
     Returns
     -------
     DataFrame
         As `build_features`.
     """
-    values = np.empty((len(catalog), len(index)))
+    if values is None:
+        values = np.empty((len(catalog), len(index)))
     rows = dict(zip(catalog.names, values, strict=True))
     categories = {}
     for spec in catalog.specs:
         if spec.kind == "category":
             codes = list(catalog.codes(spec, schema))
             categories[spec.name] = pd.Categorical(found[spec.name], categories=codes)
-        elif spec.formula is None:
+        elif spec.formula is None and not np.shares_memory(rows[spec.name], found[spec.name]):
             rows[spec.name][:] = found[spec.name]
     compute = _compute_formulas if engine == "arrays" else _query_formulas
     compute(rows, categories, index, catalog)
@@ -243,15 +251,18 @@ def _run(
     engine: Engine,
     *,
     known: bool = False,
+    rows: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
-    """Values (or days on which they were known) of features of tables, by point."""
+    """Values (or days on which they were known) of features of tables, by point; in `rows` at best."""
     # Imported when asked for: numba, Ibis and Spark take a while.
     compute: Callable[..., dict[str, Any]]
     if engine == "spark":
         # By name, because Spark is a layer above, and an extra.
         compute = importlib.import_module("poverty_risk.spark.features").compute_features
     elif engine == "arrays":
-        from poverty_risk.features.arrays import compute_features as compute  # noqa: PLC0415
+        from poverty_risk.features.arrays import compute_features  # noqa: PLC0415
+
+        compute = functools.partial(compute_features, rows=rows)
     else:
         from poverty_risk.features.queries import query_features as compute  # noqa: PLC0415
     index = cast("pd.MultiIndex", points.index)
@@ -259,8 +270,8 @@ def _run(
     with track(total=len(index), description="features") as advance:
         found = compute(tables, index, present, known=known, threads=threads, on_chunk=advance)
     # Nothing is known of a table that the office does not have.
-    absent = {spec.name: np.full(len(index), np.nan) for spec in specs}
-    return absent | found
+    absent = [spec.name for spec in specs if spec.name not in found]
+    return found | {name: np.full(len(index), np.nan) for name in absent}
 
 
 def _as_catalog(specs: Catalog | Iterable[FeatureSpec] | str | None, schema: Schema) -> Catalog:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -331,6 +332,19 @@ class Catalog:
         """The codes of a category feature, pinned by the schema."""
         column = schema.tables[str(spec.table)].all_columns.get(str(spec.value))
         return column.codes if column is not None else ()
+
+    def find_columns(self, schema: Schema) -> dict[str, set[str]]:
+        """Columns of tables that the features read, by table; without the dates of records."""
+        columns: dict[str, set[str]] = defaultdict(set)
+        for spec in self.specs:
+            if spec.table is not None:
+                read = {*schema.tables[spec.table].id_columns[:1], *spec.latest_per}
+                texts = [text for text in (spec.value, spec.where) if text is not None]
+                columns[spec.table] |= read.union(*(find_names(text) for text in texts))
+        if any(schema.tables[name].entity == "village" for name in columns):
+            lives = schema.groups["village"]
+            columns[lives.table].add(lives.column)
+        return dict(columns)
 
     def check(self, schema: Schema) -> None:
         """Check every entry against a schema.

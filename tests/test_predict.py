@@ -27,6 +27,7 @@ from poverty_risk.features import Catalog, FeatureSpec, build_features
 from poverty_risk.model import PredictionTask, RiskModel
 from poverty_risk.predict import predict_from_features, predict_risk
 from poverty_risk.reasons import build_reasons
+from poverty_risk.report.summary import render_explained
 from poverty_risk.risk_intervals import build_risk_intervals
 from poverty_risk.schema import load_schema
 from poverty_risk.tables import HistoryTables
@@ -136,6 +137,18 @@ def test_columns_and_types_are_as_documented(county, folder, whole):
     for column in ("reasons", "protective_factors", "data_gaps"):
         assert all(type(texts) is list for texts in whole[column])
     assert whole["as_of_date"].unique().tolist() == [pd.Timestamp(AS_OF)]
+
+
+def test_explained_households_tell_range_and_what_is_unusual(county, folder, whole):
+    told = predict_risk(county.tables, as_of_date=AS_OF, model=folder, locale="en")
+    told["unlike"] = pd.Series({told.index[1]: "unlike any: wage"})
+    text = render_explained(told, told.index[:2], "12mo", "en")
+    first, second = text.split("\n## ")[1:]
+    assert "rough range" in first
+    assert "Unusual case" not in first
+    assert "**Unusual case**: unlike any: wage; check these entries first" in second
+    bare = whole.drop(columns=["risk_low", "risk_high", "unlike"])  # of an older release
+    assert "大致范围" not in render_explained(bare, bare.index[:1], "12mo")
 
 
 def test_every_household_of_the_history_is_answered_once(county, whole):

@@ -18,8 +18,9 @@ from poverty_risk import whole_files, workflows
 from poverty_risk.batch import Batch, predict_folder
 from poverty_risk.cli import cli
 from poverty_risk.config import load_config
-from poverty_risk.exceptions import PovertyRiskError
+from poverty_risk.exceptions import HistoryError, PovertyRiskError
 from poverty_risk.file_lock import hold_lock
+from poverty_risk.history_chunks import HistoryFolder
 from poverty_risk.predict import predict_risk
 from poverty_risk.prediction_folder import read_predictions
 from poverty_risk.tables import read_history
@@ -135,6 +136,37 @@ def test_a_cohort_declared_otherwise_is_another_question(place, tmp_path, caplog
     )
     assert "another question (schema)" in caplog.text
     assert (read_predictions(path)["status"] == "ok").sum() > (before["status"] == "ok").sum()
+
+
+def test_a_history_replaced_since_it_was_opened_is_not_read_as_the_old_one(place, tmp_path):
+    tables = read_history(place / "anlu")
+    folder = tables.write(tmp_path / "anlu")
+    history = HistoryFolder(folder)
+    begun, rest = history.chunks(30), history.chunks(30, after=str(tables.households[29]))
+    first = next(begun)
+    tables.slice_households(0, 40).write(folder)
+    with pytest.raises(HistoryError, match="'anlu': found another history since it was opened"):
+        next(rest)
+    # What was open before is still read to its end.
+    assert sum(len(part.households) for part in begun) == len(tables.households) - 30
+    assert first.households.tolist() == tables.households[:30].tolist()
+
+
+def test_what_was_rejected_belongs_to_the_question(place, tmp_path):
+    tables = read_history(place / "anlu")
+    folder, household = tmp_path / "anlu", tables.households[3]
+    tables.write(folder)
+    people = tables["household"]
+    own = people["household_id"] == household
+    (folder / "household.parquet").unlink()
+    kept = people[~own]
+    broken = people[own].astype(str).assign(event_date="never")
+    pd.concat([kept.astype(str), broken]).to_csv(folder / "household.csv", index=False)
+    path = predict_folder(folder, tmp_path / "out", model=place / "model", **ASKED)["anlu"]
+    assert read_predictions(path).loc[household, "status"] == "rejected_records"
+    kept.to_csv(folder / "household.csv", index=False)
+    predict_folder(folder, tmp_path / "out", model=place / "model", **ASKED)
+    assert read_predictions(path).loc[household, "status"] == "not_in_cohort"
 
 
 @pytest.mark.parametrize("state", ["[]", '{"question": 1, "parts": [], "result": null}', "parts"])

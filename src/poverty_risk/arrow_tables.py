@@ -29,6 +29,7 @@ __all__ = [
     "find_line_faults",
     "find_table_files",
     "find_written_digest",
+    "hash_manifest",
     "read_line",
     "read_table_file",
     "read_written",
@@ -176,14 +177,23 @@ def find_written_digest(folder: Path, schema: str) -> str | None:
     schema
         Digest of the declared tables that the records were validated against.
     """
+    digest = hash_manifest(folder)
     try:
-        content = (folder / MANIFEST_FILE).read_bytes()
-        manifest = json.loads(content)
+        manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
     except (OSError, ValueError):
         return None
     expected = {"format": MANIFEST_FORMAT, "schema": schema, "files": _hash_files(folder)}
     if manifest != expected:
         logger.info("'%s' is not as it was written: all of it is validated.", folder.name)
+        return None
+    return digest
+
+
+def hash_manifest(folder: Path) -> str | None:
+    """Digest of what a folder says was written there, without a look at the files; None of others."""
+    try:
+        content = (folder / MANIFEST_FILE).read_bytes()
+    except OSError:
         return None
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 

@@ -6,6 +6,7 @@ import bisect
 import hashlib
 import logging
 from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,7 +66,8 @@ def iter_history(
         As in `read_history`.
     columns
         Columns by table that are needed, such as `Catalog.find_columns` tells; ids and dates come
-        along, and texts stay encoded as Parquet has them. Other tables are left out. None: all.
+        along, and texts stay encoded as Parquet has them. Other tables are left out, and the next
+        range is read ahead. None: all.
 
     Returns
     -------
@@ -222,7 +224,9 @@ class HistoryFolder:
             fault = Fault("households", str(households), "a positive number", "Give 20,000.")
             raise DeclarationError(fault)
         if self._whole is None:
-            return self._read(households, after, columns)
+            ranges = self._read(households, after, columns)
+            # Two whole ranges would take too much memory for what else is held beside them.
+            return ranges if columns is None else _read_ahead(ranges)
         return _slice(_choose(self._whole, columns), households, after)
 
     def _known_dates(self) -> Iterator[pa.ChunkedArray]:
@@ -269,6 +273,15 @@ def _hash_whole(tables: HistoryTables) -> str:
     for rows in rejected:
         told.update(rows.to_csv(index=False).encode())
     return told.hexdigest()
+
+
+def _read_ahead(ranges: Iterator[HistoryTables]) -> Iterator[HistoryTables]:
+    """The same, each read while the caller computes on the one before."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = pool.submit(next, ranges, None)
+        while (current := waiting.result()) is not None:
+            waiting = pool.submit(next, ranges, None)
+            yield current
 
 
 def _choose(tables: HistoryTables, columns: Mapping[str, Collection[str]] | None) -> HistoryTables:

@@ -297,7 +297,10 @@ def test_keys_are_rotated_and_a_household_is_forgotten(run, after):
     # A workbook that was signed with the old key is still read.
     import_feedback(config, after["filled"], pd.Timestamp("2024-07-02"))
     assert drop_old_keys(config, reason="all workbooks are back") == len(before)
-    assert not set(pd.read_csv(lookup)["pseudonym"]) & set(before["pseudonym"])
+    old = set(before["pseudonym"])
+    assert not set(pd.read_csv(lookup)["pseudonym"]) & old
+    office = (path.read_text(encoding="utf-8") for path in (out / OFFICE_ONLY).glob("*.csv"))
+    assert not any(pseudonym in text for text in office for pseudonym in old)
 
     forgotten = forget_households(config, [HOUSEHOLD], reason="on request")
     assert forgotten.parts["history"].gone == 1

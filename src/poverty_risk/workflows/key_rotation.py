@@ -154,9 +154,18 @@ def drop_old_keys(config: Config, *, reason: str, who: str | None = None) -> int
     ring, removed = read_keys(office / KEY_FILE), 0
     if (office / LOOKUP).is_file():
         rows = read_office_table(office / LOOKUP)
-        current = [hash_id(household, ring.key) for household in rows["household_id"]]
-        own = rows["pseudonym"] == pd.Series(current, index=rows.index, dtype="str")
+        own = _made_with(ring.key, rows)
         removed = int((~own).sum())
         write_private_table(rows[own], office / LOOKUP)
+    for path in sorted(office.glob("*_who.csv")):
+        # Whose the rows of a list are: one of before the rotation tells whose the old ones were.
+        if not _made_with(ring.key, read_office_table(path)).all():
+            path.unlink()
     remove_old_keys(office / KEY_FILE)
     return removed
+
+
+def _made_with(key: bytes, rows: pd.DataFrame) -> pd.Series:
+    """Whether each row's pseudonym is that of a key."""
+    current = [hash_id(household, key) for household in rows["household_id"]]
+    return rows["pseudonym"] == pd.Series(current, index=rows.index, dtype="str")

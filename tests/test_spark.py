@@ -18,9 +18,11 @@ from poverty_risk.batch import predict_folder
 from poverty_risk.cli import cli
 from poverty_risk.cohort import build_prediction_points
 from poverty_risk.datasets import make_household_history
-from poverty_risk.exceptions import HistoryError
+from poverty_risk.exceptions import HistoryError, PovertyRiskError
 from poverty_risk.features import build_features, load_catalog
+from poverty_risk.model import RiskModel
 from poverty_risk.prediction_folder import read_predictions
+from poverty_risk.workflows.office import OFFICE_ONLY, PREDICTIONS
 from small_county import train_small_county
 
 pytestmark = [
@@ -34,8 +36,8 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[1]
 COUNTS = ("count", "exists", "nunique", "days_since_last")
-NAMES = ["anlu", "恩施 +%'"]
-"""The second would break an address, a path pattern or a text in SQL."""
+NAMES = ["anlu", "恩施 [1]+%'"]
+"""The second would break an address, a path pattern or a text in SQL; the first is a link."""
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,8 @@ def province(tmp_path_factory):
     """Two counties, of which the second has no table of visits, and a model."""
     place = tmp_path_factory.mktemp("province")
     small = train_small_county(n_refits=3)
-    small.tables.write(place / "histories" / NAMES[0])
+    (place / "histories").mkdir()
+    (place / "histories" / NAMES[0]).symlink_to(small.tables.write(place / "elsewhere" / "2023-12"))
     other = make_household_history(80, start="2019-01-01", end="2023-12-01", seed=4).tables
     written = other.write(place / "other")
     (written / "visit.parquet").unlink()
@@ -80,7 +83,7 @@ def answered(session, province):
 
     return predict_counties(
         province / "histories",
-        province / "spark",
+        province / "输出 of spark",
         model=province / "model",
         locale="en",
         session=session,
@@ -112,7 +115,7 @@ def test_counties_are_answered_as_in_memory(province, answered):
     )
     assert list(answered) == list(plain) == NAMES
     for county in NAMES:
-        assert answered[county] == province / "spark" / county / "predictions.parquet"
+        assert answered[county] == province / "输出 of spark" / county / "predictions.parquet"
         expected, found = read_predictions(plain[county]), read_predictions(answered[county])
         pd.testing.assert_frame_equal(found, expected, rtol=1e-9, atol=0.0)
         assert set(found["status"]) >= {"ok", "not_in_cohort"}
@@ -121,21 +124,48 @@ def test_counties_are_answered_as_in_memory(province, answered):
         assert pq.read_table(answered[county])["county"].unique().to_pylist() == [county]
         # It names households.
         assert stat.S_IMODE(answered[county].stat().st_mode) == 0o600
-    assert not list((province / "spark").glob(".spark-*"))
+    # What Spark wrote in between is gone, and stood nowhere else.
+    assert sorted(p.name for p in (province / "输出 of spark").iterdir()) == sorted(NAMES)
+    assert not [path.name for path in province.iterdir() if "%" in path.name]
 
 
 def test_a_finished_county_is_not_predicted_again(session, province, answered):
     from poverty_risk.spark import predict_counties
 
     before = {county: path.stat().st_mtime_ns for county, path in answered.items()}
+    model = RiskModel.load(province / "model")
+    del model.model_id_  # a model that was never saved has the id that it would be saved with
     again = predict_counties(
         province / "histories",
-        province / "spark",
-        model=province / "model",
+        province / "输出 of spark",
+        model=model,
         locale="en",
         session=session,
     )
     assert {county: path.stat().st_mtime_ns for county, path in again.items()} == before
+
+
+def test_a_lone_county_lies_in_the_output_itself(session, province, tmp_path, monkeypatch):
+    from poverty_risk.spark import predict_counties
+    from poverty_risk.spark.job import Job
+
+    left = tmp_path / "out" / ".spark-killed"
+    left.mkdir(parents=True)
+    monkeypatch.setattr(Job, "write", lambda *_: {})  # as if nobody lived there
+    folder = province / "elsewhere" / "2023-12"
+    files = predict_counties(folder, tmp_path / "out", model=province / "model", session=session)
+    assert files == {"2023-12": tmp_path / "out" / "predictions.parquet"}
+    assert read_predictions(files["2023-12"]).empty
+    assert not left.exists()
+
+
+def test_answers_that_were_lost_are_missed(tmp_path):
+    from poverty_risk.spark.job import _find_file
+
+    pq.write_table(pa.table({"risk": [0.1, 0.2]}), tmp_path / "part.parquet")
+    assert _find_file(tmp_path, 2) == tmp_path / "part.parquet"
+    with pytest.raises(PovertyRiskError, match="found 2 answers of 3 households, in 1 files"):
+        _find_file(tmp_path, 3)
 
 
 def test_a_history_that_was_touched_is_refused(session, province, tmp_path):
@@ -161,7 +191,9 @@ def test_the_command_scores_a_folder_of_counties(session, province, tmp_path):
     assert done.output.count("scored 2023-12-") == len(NAMES)
     for county in NAMES:
         assert list((tmp_path / "out" / county / "visits").glob("visit_priority_*.csv"))
-        assert list((tmp_path / "out").glob(f"*/predictions/{county}/predictions.parquet"))
+        assert (
+            tmp_path / "out" / OFFICE_ONLY / PREDICTIONS / county / "predictions.parquet"
+        ).exists()
 
 
 def test_the_command_wants_a_history_on_disk(province):

@@ -10,10 +10,12 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from poverty_risk.cohort import find_conditions
 from poverty_risk.cohort_queries import compile_condition, compile_group
 from poverty_risk.data_gaps import catalog_of
+from poverty_risk.exceptions import Fault
 from poverty_risk.features.queries import compile_features
 from poverty_risk.model import RiskModel
 from poverty_risk.prediction_folder import COLUMNS
@@ -22,7 +24,7 @@ from poverty_risk.spark.features import query_beside
 from poverty_risk.spark.queries import ENTITY, rewrite
 from poverty_risk.spark.records import COUNTY, SparkHistory, entity_of
 from poverty_risk.spark.scoring import Scoring, pack_model, score_batches
-from poverty_risk.spark.session import import_ibis_dialect, spread
+from poverty_risk.spark.session import SparkError, import_ibis_dialect, spread
 from poverty_risk.task import PredictionTask
 
 __all__ = ["Job"]
@@ -74,24 +76,26 @@ class Job:
     explain: bool
 
     def write(self, folder: Path) -> dict[str, Path]:
-        """Write the answers of each county as one file; the files by county."""
+        """Write the answers of each county as one file; the files by county, if anybody lives there."""
         points = self._keep(self._find_points(), folder / "points")
-        spread(self.session, points.count())
+        counted = points.groupBy(NUMBER).count().toArrow()
+        counts = dict(zip(*(counted[name].to_pylist() for name in (NUMBER, "count")), strict=True))
+        spread(self.session, sum(counts.values()))
         reviewed = self._keep(self._review(points), folder / "reviewed")
         ranked = self._rank(self._score(self._build_features(reviewed)))
         writer = ranked.write.partitionBy(NUMBER).option("compression", "zstd")
-        writer.parquet((folder / "answers").as_uri())
-        files: dict[str, Path] = {}
-        for number, county in enumerate(self.dates):
-            # None where nobody lives; one otherwise, because a county is ranked in one partition.
-            found = (folder / "answers").glob(f"{NUMBER}={number}/*.parquet")
-            files |= dict.fromkeys([county], *found)
-        return files
+        writer.parquet(str(folder / "answers"))
+        return {
+            county: _find_file(folder / "answers" / f"{NUMBER}={number}", counts[number])
+            for number, county in enumerate(self.dates)
+            if number in counts
+        }
 
     def _keep(self, frame: Any, place: Path) -> Any:
         """The same rows from files: every query reads them, and a lost worker does not take them along."""
-        frame.write.parquet(place.as_uri())
-        return self.session.read.parquet(place.as_uri())
+        # No address: Spark would take the escapes of one for names of folders.
+        frame.write.parquet(str(place))
+        return self.session.read.parquet(str(place))
 
     @functools.cached_property
     def _line(self) -> dict[int, float]:
@@ -212,3 +216,13 @@ class Job:
             .select(*columns, NUMBER)
             .sortWithinPartitions(NUMBER, KEY)
         )
+
+
+def _find_file(folder: Path, households: int) -> Path:
+    """The file of a county, one because it is ranked in one partition; all its households are there."""
+    found = list(folder.glob("*.parquet"))
+    answers = sum(pq.read_metadata(path).num_rows for path in found)
+    if len(found) != 1 or answers != households:
+        told = f"{answers} answers of {households} households, in {len(found)} files"
+        raise SparkError(Fault("Spark job", told, "one file with all", "Run it again."))
+    return found[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from importlib import metadata
@@ -13,14 +14,19 @@ import pandas as pd
 from poverty_risk.batch import COMPUTING
 from poverty_risk.cohort import check_tables, find_conditions
 from poverty_risk.file_lock import hold_lock
+from poverty_risk.history_chunks import find_counties
 from poverty_risk.model import RiskModel
 from poverty_risk.predict import load_model, parse_date, task_of
 from poverty_risk.prediction_folder import PredictionFolder
 from poverty_risk.spark.job import Job
 from poverty_risk.spark.records import SparkHistory, open_counties
+from poverty_risk.spark.scoring import pack_model
 from poverty_risk.spark.session import needed_settings, start_session, telling_job_failures
 
 __all__ = ["predict_counties"]
+
+QUERYING = ("ibis-framework", "sqlglot", "pyspark")
+"""Packages of which another version may write or run other queries."""
 
 
 def predict_counties(
@@ -73,7 +79,10 @@ def predict_counties(
     """
     loaded = load_model(model)
     task = task_of(loaded)
-    output = Path(output).resolve()
+    if not hasattr(loaded, "model_id_"):
+        pack_model(loaded)  # saving gives it its id: without, all unsaved models ask one question
+    folder, output = Path(folder), Path(output).resolve()
+    several = list(find_counties(folder).values()) != [folder]
     session = start_session() if session is None else session
     with (
         needed_settings(session),
@@ -88,10 +97,13 @@ def predict_counties(
         }
         made = {
             county: PredictionFolder(
-                output / county, _ask(history, county, dates[county], loaded, locale, explain)
+                output / county if several else output,
+                _ask(history, county, dates[county], loaded, locale, explain),
             )
             for county in history.counties
         }
+        for left in output.glob(".spark-*"):  # of a job that was killed
+            shutil.rmtree(left)
         dates = {county: dates[county] for county in made if not made[county].is_complete}
         if dates:
             job = Job(session, history, loaded, task, dates, locale, explain)
@@ -118,8 +130,8 @@ def _ask(
         "line": {str(year): value for year, value in (history.line or {}).items()},
         "observed_to": str(history.observed_to[county].date()),
         "as_of_date": str(as_of.date()),
-        "model_id": getattr(model, "model_id_", "unsaved"),
+        "model_id": model.model_id_,
         "locale": locale,
         "explain": explain,
-        "versions": {package: metadata.version(package) for package in (*COMPUTING, "pyspark")},
+        "versions": {package: metadata.version(package) for package in (*COMPUTING, *QUERYING)},
     }

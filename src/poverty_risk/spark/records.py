@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +139,7 @@ def open_counties(
     rows = {}
     for name in schema.tables:
         paths = [
-            str((folders[county] / f"{name}.parquet").resolve())
+            _find_path(folders[county], county, name)
             for county, names in counties.items()
             if name in names
         ]
@@ -146,6 +147,12 @@ def open_counties(
             rows[name] = _read(session, paths, schema, name, several="" not in folders)
     digests = {county: str(fact["digest"]) for county, fact in told.items()}
     return SparkHistory(schema, counties, line, ends, digests, rows)
+
+
+def _find_path(folder: Path, county: str, table: str) -> str:
+    """Path of a table as Spark wants it: in a folder named like the county, and no pattern."""
+    folder = folder.resolve() if folder.name != county else folder.parent.resolve() / county
+    return re.sub(r"([\\*?{}\[\]])", r"\\\1", str(folder / f"{table}.parquet"))
 
 
 def _look_at_counties(

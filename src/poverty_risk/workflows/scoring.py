@@ -124,9 +124,10 @@ def score_on_spark(
     from poverty_risk.spark import predict_counties, start_session  # noqa: PLC0415
 
     history, scoring = config.history, config.scoring
-    loaded = load_model(model)
+    loaded, folder = load_model(model), history.folder or Path()
+    several = list(find_counties(folder).values()) != [folder]
     files = predict_counties(
-        history.folder or Path(),
+        folder,
         config.output / OFFICE_ONLY / PREDICTIONS,
         model=loaded,
         as_of_date=None if scoring.as_of_date is None else str(scoring.as_of_date),
@@ -137,7 +138,7 @@ def score_on_spark(
     )
     for name, path in files.items():
         own = config
-        if name:
+        if several:
             own = config.model_copy(update={"output": config.output / name})
         answer = read_predictions(path)
         paths = _write_ranking(own, answer, answer, task_of(loaded))

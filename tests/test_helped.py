@@ -107,28 +107,6 @@ def test_those_left_stand_for_those_helped(monkeypatch, recorded):
     assert features.loc[rows.index, "poor"].mean() < 0.4
 
 
-def test_weighing_gives_the_risk_without_the_help_that_began_later(monkeypatch, recorded):
-    rng, size = np.random.default_rng(0), 40_000
-    need = rng.normal(size=size)
-    outcome = rng.exponential(1 / (0.06 * np.exp(need)))
-    help_ = rng.exponential(1 / (0.5 * np.exp(0.5 * need)))
-    # Help that comes first keeps the outcome away; whoever has an outcome is helped after it.
-    happened = (outcome < 1) & (outcome < help_)
-    labels = pd.Series(
-        happened.astype(float), index=points_of(*[f"H{i}" for i in range(size)]).index
-    )
-    helped = pd.DataFrame({"before": False, "within": happened | (help_ < 1)}, index=labels.index)
-    monkeypatch.setattr(
-        "poverty_risk.helped.find_help", lambda tables, points, horizon: helped.loc[points.index]
-    )
-    features = pd.DataFrame({"need": need}, index=labels.index)
-    rows = guard_helped(recorded, labels, method="weigh", features=features)
-    without_help = np.mean(outcome < 1)
-    assert labels.mean() < 0.8 * without_help
-    found = np.average(rows["label"], weights=rows["weight"])
-    assert found == pytest.approx(without_help, rel=0.06)
-
-
 def test_guards_on_a_county():
     county = make_household_history(400, "2021-01-01", "2024-01-01", seed=2)
     tables, catalog = county.tables, load_catalog("archive")

@@ -168,9 +168,12 @@ def guard_helped(
     -----
     An outcome that was seen counts even if help began within the horizon: help seldom brings trouble,
     and much of it begins in consequence of the outcome. Weights are one over the chance to be left:
-    of no help on the as-of date, times that of none within the horizon or, where there was an outcome,
-    of none until then: the square root, as if it had come halfway. Both from a logistic regression on
-    the features.
+    of no help on the as-of date, times, without an outcome, that of none within the horizon; both from
+    a logistic regression on the features. The second weight brings the share of outcomes back to what
+    it was before households helped later were taken out: right where such help keeps few outcomes away,
+    too low where it keeps many away. Without it ("exclude") the share is too high, as an outcome counts
+    though it came before help could. The order of help and outcome would settle it; labels do not
+    tell it.
 
     What this cannot know: needs that officers saw and nobody recorded, and what would become of those
     who are helped always, as nobody like them is left. Recorded income contains the help that a
@@ -212,9 +215,7 @@ def guard_helped(
         described = _describe(features.loc[labels.index], tables.schema, catalog)
         weight = 1.0 / _chance(described, ~before, np.ones(len(labels), bool))
         later = 1.0 / _chance(described, ~within, ~before & ~happened)
-        # Households with an outcome stand for helped ones, too, whom it would have met: weights of
-        # those without one alone would only bring back who was taken out, and the risk with help.
-        weight = weight * np.where(happened, np.sqrt(later), later)
+        weight = np.where(happened, weight, weight * later)
     rows = {"label": labels[kept], "weight": _trim(weight[kept], largest)}
     return pd.DataFrame(rows, index=labels.index[kept])
 

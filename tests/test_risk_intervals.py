@@ -1,4 +1,4 @@
-"""Intervals of a risk: as wide as resampling says, kept in the folder, told in words."""
+"""Intervals of a risk: as wide as resampling says, kept in the folder."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from poverty_risk.exceptions import DeclarationError
 from poverty_risk.explain import build_contribution_tables
 from poverty_risk.logistic import fit_logistic_line
 from poverty_risk.model import RiskModel
-from poverty_risk.risk_intervals import build_risk_intervals, describe_interval
+from poverty_risk.risk_intervals import build_risk_intervals
 
 SETTINGS = {"n_estimators": 40, "learning_rate": 0.1, "min_child_samples": 30, "n_jobs": 1}
 
@@ -131,11 +131,3 @@ def test_what_cannot_tell_an_interval_says_so(fitted):
 def test_impossible_variances_are_refused():
     with pytest.raises(ValueError, match="variances"):
         CalibrationSpread.from_dict({"slope": -1.0, "intercept": 0.1, "both": 0.0})
-
-
-@pytest.mark.parametrize(
-    ("locale", "expected"),
-    [("en", "of 100 such households between 3 and 12"), ("zh", "每100户这样的农户中3至12户")],
-)
-def test_an_interval_in_words(locale, expected):
-    assert describe_interval(0.03, 0.12, locale) == expected

@@ -416,7 +416,7 @@ def describe_risk(
     count, beside = round(risk * base), ""
     if between is not None and not np.isnan(between).any():
         low, high = count_between(*between, base)
-        beside = str(words["between_beside"]).format(low=low, high=high)
+        beside = str(words["between"]).format(low=low, high=high)
     return str(words[key if count else "fewer_than_one"]).format(
         count=count,
         between=beside,

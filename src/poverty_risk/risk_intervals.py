@@ -10,15 +10,8 @@ from poverty_risk.calibration import SigmoidCalibrator
 from poverty_risk.exceptions import DeclarationError, Fault
 from poverty_risk.explain import find_refit_margins
 from poverty_risk.model import RiskModel
-from poverty_risk.wording import load_locale
 
-__all__ = [
-    "build_risk_intervals",
-    "count_between",
-    "describe_interval",
-    "find_ends",
-    "has_intervals",
-]
+__all__ = ["build_risk_intervals", "count_between", "find_ends", "has_intervals"]
 
 FEWEST_REFITS = 3
 LEVEL = 0.9
@@ -138,33 +131,6 @@ def _check(model: RiskModel, level: float) -> None:
         faults.append(Fault("level", f"{level}", "between 0 and 1", "Correct it."))
     if faults:
         raise DeclarationError(faults)
-
-
-def describe_interval(low: float, high: float, locale: str = "zh") -> str:
-    """An interval in words, in the same count of households as `describe_risk`.
-
-    Parameters
-    ----------
-    low, high
-        Ends of the interval.
-    locale
-        ``"zh"`` or ``"en"``.
-
-    Returns
-    -------
-    str
-        A sentence.
-
-    Examples
-    --------
-    >>> describe_interval(0.034, 0.12, "en")
-    'of 100 such households between 3 and 12'
-    >>> describe_interval(0.0004, 0.012, "en")
-    'of 1,000 such households between 0 and 12'
-    """
-    key, base = ("between", 100) if high >= 0.02 else ("between_rare", 1000)
-    fewest, most = count_between(low, high, base)
-    return str(load_locale(locale)["reasons"][key]).format(low=fewest, high=most)
 
 
 def count_between(low: float, high: float, base: int) -> tuple[int, int]:

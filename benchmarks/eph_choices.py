@@ -10,13 +10,15 @@ trees: the table orders choices, it is no result.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from eph_panel import FOLDER, Study, read_study
 from measuring import peak_memory_gb, run_script
+from scipy.special import logit
 
 from poverty_risk import RiskModel
 from poverty_risk.baselines import LogisticBaseline
@@ -29,7 +31,8 @@ YEARS = {
     "2008": ("2007-01-01", "2008-04-01", "2009-01-01"),
     "2009": ("2008-01-01", "2009-04-01", "2010-01-01"),
 }
-TASKS = {"return": ("poor_at_12mo", "lifted"), "entry": ("poor_at_12mo", "not_poor")}
+LABEL = "poor_at_12mo"
+TASKS = {"return": "lifted", "entry": "not_poor"}
 METRICS = ("auc", "average_precision")
 SETTINGS: dict[str, Any] = {
     "n_estimators": 160,
@@ -66,62 +69,69 @@ def names_without(study: Study, *groups: str) -> list[str]:
     return [name for name in study.catalog.model_names if not name.startswith(stems or ("\0",))]
 
 
-Choice = Callable[[Study, pd.Series, pd.DataFrame, pd.Series], np.ndarray]
+@dataclass(frozen=True)
+class Choice:
+    """One way to learn.
+
+    Parameters
+    ----------
+    left_out
+        Groups of features that are not given.
+    cohort
+        Cohort that is learned from; None: the one that is scored.
+    settings
+        Parameters of the trees that differ from `SETTINGS`; None: logistic regression.
+    """
+
+    left_out: tuple[str, ...] = ()
+    cohort: str | None = "everyone"
+    settings: Mapping[str, Any] | None = field(default_factory=dict)
+
+    def fit(
+        self, study: Study, rows: pd.Series, cohort: str
+    ) -> Callable[[pd.DataFrame], np.ndarray]:
+        """What gives the margin of points, learned from some rows."""
+        names = names_without(study, *self.left_out)
+        learned = study.features.loc[rows.index]
+        if self.settings is None:
+            regression = LogisticBaseline(LOGISTIC_C).fit(learned[names], rows)
+            return lambda asked: logit(regression.predict_proba(asked[names])[:, 1])
+        task = study.task(LABEL, cohort)
+        model = RiskModel(study.catalog.select(names), task, **(SETTINGS | dict(self.settings)))
+        model.fit(learned, rows)
+        return lambda asked: model.margin(asked).to_numpy()
 
 
-def trees(*left_out: str, cohort: str | None = "everyone", **settings: Any) -> Choice:
-    """Boosted trees, on a cohort (None: the scored one), without some groups of features."""
-
-    def predict(study: Study, task: pd.Series, asked: pd.DataFrame, year: pd.Series) -> np.ndarray:
-        rows = study.rows(task["label"], cohort or task["cohort"], None, year["last"])
-        catalog = study.catalog.select(names_without(study, *left_out))
-        wanted = SETTINGS | settings
-        model = RiskModel(catalog, study.task(task["label"], task["cohort"]), **wanted)
-        return model.fit(study.features.loc[rows.index], rows).margin(asked).to_numpy()
-
-    return predict
-
-
-def logistic(cohort: str | None) -> Choice:
-    """Logistic regression on a cohort (None: the scored one)."""
-
-    def predict(study: Study, task: pd.Series, asked: pd.DataFrame, year: pd.Series) -> np.ndarray:
-        rows = study.rows(task["label"], cohort or task["cohort"], None, year["last"])
-        names = list(study.catalog.model_names)
-        model = LogisticBaseline(LOGISTIC_C).fit(study.features.loc[rows.index, names], rows)
-        chance = model.predict_proba(asked[names])[:, 1]
-        return np.log(chance / (1.0 - chance))
-
-    return predict
-
-
-CHOICES: dict[str, Choice] = {
-    "features_before": trees(*ADDED),
-    "all_features": trees(),
-    "learned_from_the_scored_alone": trees(cohort=None),
-    "six_leaves": trees(num_leaves=6, max_depth=3, n_estimators=300),
-    "no_directions": trees(monotone=False),
-    "three_seeds": trees(n_seeds=3),
-    "logistic_on_the_scored": logistic(None),
+CHOICES = {
+    "features_before": Choice(tuple(ADDED)),
+    "all_features": Choice(),
+    "six_leaves": Choice(settings={"num_leaves": 6, "max_depth": 3, "n_estimators": 300}),
+    "learned_from_the_scored_alone": Choice(cohort=None),
+    "logistic_on_the_scored": Choice(cohort=None, settings=None),
+    "no_directions": Choice(settings={"monotone": False}),
+    "three_seeds": Choice(settings={"n_seeds": 3}),
 }
-CHOICES |= {f"without_{group}": trees(group) for group in ADDED}
+CHOICES |= {f"without_{group}": Choice((group,)) for group in ADDED}
 
 
-def compare(study: Study, choices: dict[str, Choice], replicates: int) -> dict[str, Any]:
-    """Metrics by choice and task, with differences to the first choice."""
-    figures: dict[str, Any] = {}
-    for task_name, (label, cohort) in TASKS.items():
-        task = pd.Series({"label": label, "cohort": cohort})
-        parts = []
-        for last, first, end in YEARS.values():
-            labels = study.rows(label, cohort, first, end)
-            year = pd.Series({"last": last})
-            asked = study.features.loc[labels.index]
-            margins = {name: choose(study, task, asked, year) for name, choose in choices.items()}
-            parts.append((labels, margins))
-            print(f"{task_name} {first}: {len(labels):,} points", flush=True)
-        figures[task_name] = tell(parts, list(choices), replicates)
-    return figures
+def compare(study: Study, choices: Mapping[str, Choice], replicates: int) -> dict[str, Any]:
+    """Metrics by task and choice, with differences to the first choice."""
+    parts: dict[str, list[tuple[pd.Series, dict[str, np.ndarray]]]] = {task: [] for task in TASKS}
+    for last, first, end in YEARS.values():
+        asked = {task: study.rows(LABEL, cohort, first, end) for task, cohort in TASKS.items()}
+        margins: dict[str, dict[str, np.ndarray]] = {task: {} for task in TASKS}
+        for name, choice in choices.items():
+            fitted: dict[str, Callable[[pd.DataFrame], np.ndarray]] = {}
+            for task, cohort in TASKS.items():
+                source = choice.cohort or cohort
+                if source not in fitted:
+                    rows = study.rows(LABEL, source, None, last)
+                    fitted[source] = choice.fit(study, rows, cohort)
+                margins[task][name] = fitted[source](study.features.loc[asked[task].index])
+            print(f"{first} {name}", flush=True)
+        for task in TASKS:
+            parts[task].append((asked[task], margins[task]))
+    return {task: tell(found, list(choices), replicates) for task, found in parts.items()}
 
 
 def tell(

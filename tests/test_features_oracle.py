@@ -23,7 +23,7 @@ def _both(name: str) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
     ours, theirs = {engine: [] for engine in ENGINES}, []
     for seed in SEEDS:
         # The panel's features ask for rare combinations within two months.
-        frames = draw_frames(schema, seed, rows=16 if name == "archive" else 180)
+        frames = draw_frames(schema, seed, rows=16 if name == "archive" else 340)
         if seed == SEEDS[-1] and name == "archive":
             # An office without these feeds.
             frames = {k: v for k, v in frames.items() if k not in ("loan", "relocation")}

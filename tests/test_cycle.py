@@ -253,6 +253,11 @@ def test_no_champion_and_no_tracking_are_told(office, tmp_path):
         workflows.run_month(_config(office, **{"tracking.enabled": "false"}))
 
 
+def test_a_code_that_does_not_exist_is_not_accepted(office):
+    with pytest.raises(DeclarationError, match="accepted issues: found M08, M999"):
+        workflows.run_month(_config(office), accepted=["M08", "M999", "M008"])
+
+
 def test_sources_need_a_folder_history():
     with pytest.raises(DeclarationError, match="which `cycle.sources` are imported into"):
         load_config("configs/quick.yaml", {"cycle.sources": ["data/raw"]})

@@ -24,6 +24,7 @@ from poverty_risk.features import build_features
 from poverty_risk.file_lock import hold_lock
 from poverty_risk.labels import label_returns
 from poverty_risk.model import RiskModel
+from poverty_risk.monitoring.catalog import load_monitoring_catalog
 from poverty_risk.predict import load_model, task_of
 from poverty_risk.tables import HistoryTables
 from poverty_risk.tracking import download_model_folder
@@ -143,8 +144,9 @@ def run_month(
     champion do nothing at all. The lists wait when a code of ``cycle.stop_at`` raises an issue: lists
     on broken records cost visits.
     """
-    settings = config.cycle
+    settings, accepted = config.cycle, set(accepted)
     _check_tracked(config)
+    _check_codes(accepted)
     with hold_lock(config.output / FOLDER / "month", "the monthly cycle", longest_wait=1.0):
         chain = _Chain(config, "month", on_step)
         if settings.sources:
@@ -158,7 +160,7 @@ def run_month(
         watched = chain.run("monitor", lambda: _monitor(config, tables(), model), model.model_id_)
         issues = watched.figures["issues"]
         assert isinstance(issues, list)
-        stopping = sorted(set(issues) & set(settings.stop_at) - set(accepted))
+        stopping = sorted(set(issues) & set(settings.stop_at) - accepted)
         if stopping:
             return CycleResult(tuple(chain.steps), tuple(stopping))
         chain.run("score", lambda: _score(config, tables(), model))
@@ -166,6 +168,15 @@ def run_month(
         digest = chain.last
         chain.run("track", lambda: _track(config, tables(), model, chain.steps, digest))
         return CycleResult(tuple(chain.steps))
+
+
+def _check_codes(accepted: set[str]) -> None:
+    known = load_monitoring_catalog().checks
+    if unknown := sorted(accepted - set(known)):
+        expected = f"codes of monitoring, {min(known)} to {max(known)}"
+        raise DeclarationError(
+            Fault("accepted issues", ", ".join(unknown), expected, "Correct the code.")
+        )
 
 
 def _check_tracked(config: Config) -> None:

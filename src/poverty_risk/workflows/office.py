@@ -103,10 +103,11 @@ def keep_visit_list(config: Config, visit_list: VisitList) -> Path:
     # Those who were not visited too: what visits found is weighted by the chances of all.
     rows = visit_list.visits[["why"]].join(can, how="right").reset_index()
     rows.insert(0, "as_of_date", pd.Timestamp(visit_list.as_of_date))
-    if path.is_file():
-        before = read_office_table(path)
-        rows = pd.concat([before[before["as_of_date"] != visit_list.as_of_date], rows])
-    write_private_table(rows, path)
+    with hold_lock(path, "the lists of all rounds"):
+        if path.is_file():
+            before = read_office_table(path)
+            rows = pd.concat([before[before["as_of_date"] != visit_list.as_of_date], rows])
+        write_private_table(rows, path)
     return path
 
 

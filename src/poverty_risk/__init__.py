@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from poverty_risk.features import build_features as build_features
     from poverty_risk.features import load_catalog as load_catalog
     from poverty_risk.hazard import HazardModel as HazardModel
-    from poverty_risk.history_chunks import iter_history as iter_history
     from poverty_risk.helped import find_help as find_help
     from poverty_risk.helped import guard_helped as guard_helped
+    from poverty_risk.history_chunks import iter_history as iter_history
     from poverty_risk.labels import label_returns as label_returns
     from poverty_risk.leakage import check_leakage as check_leakage
     from poverty_risk.looks import check_coverage as check_coverage
@@ -53,11 +53,11 @@ if TYPE_CHECKING:
     from poverty_risk.risk_intervals import build_risk_intervals as build_risk_intervals
     from poverty_risk.schema import Schema as Schema
     from poverty_risk.schema import load_schema as load_schema
+    from poverty_risk.selection import compare_candidates as compare_candidates
+    from poverty_risk.selection import evaluate_over_time as evaluate_over_time
     from poverty_risk.selective import SeenEvaluation as SeenEvaluation
     from poverty_risk.selective import calibrate_seen as calibrate_seen
     from poverty_risk.selective import evaluate_seen as evaluate_seen
-    from poverty_risk.selection import compare_candidates as compare_candidates
-    from poverty_risk.selection import evaluate_over_time as evaluate_over_time
     from poverty_risk.similar import SimilarIndex as SimilarIndex
     from poverty_risk.similar import build_similar_index as build_similar_index
     from poverty_risk.similar import find_similar as find_similar

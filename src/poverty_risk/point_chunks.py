@@ -109,7 +109,9 @@ class PointChunk:
         # As they lie now, one village after the other; the last is none.
         new_end = np.append(np.cumsum(end - begin), 0)
         new_begin = np.append(new_end[:-1] - (end - begin), 0)
-        return Records(records, self._names(name)), Points(new_begin[codes], new_end[codes], self.as_of)
+        return Records(records, self._names(name)), Points(
+            new_begin[codes], new_end[codes], self.as_of
+        )
 
     @functools.cached_property
     def village(self) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from poverty_risk.declarations import Declared, read_declaration
 from poverty_risk.array_expressions import compute_expressions
+from poverty_risk.declarations import Declared, read_declaration
 from poverty_risk.exceptions import DeclarationError, Fault, FeatureError
 from poverty_risk.expressions import find_names
 

@@ -159,7 +159,11 @@ def _measure_round(
 def _count_learned(watched: WatchedRound) -> float:
     """Outcomes that the calibration was learned from."""
     training: dict[str, Any] = watched.model.training_
-    names = ("calibrated", "later", "boosted")  # a model of an older version names one of the latter
+    names = (
+        "calibrated",
+        "later",
+        "boosted",
+    )  # a model of an older version names one of the latter
     period: dict[str, Any] = next((training[name] for name in names if name in training), {})
     return float(max(period.get("positives", np.inf), 1.0))
 

@@ -34,30 +34,29 @@ def evaluate_expression(text: str, context: Context) -> Values:
 
     Parameters
     ----------
-        text
-            The expression.
-        context
-            What its names mean; columns and as-of date are `Values` (of one length, or constants).
+    text
+        The expression.
+    context
+        What its names mean; columns and as-of date are `Values` (of one length, or constants).
 
     Returns
     -------
-        Values
-            One value per row, or one for all where the expression reads no column.
+    Values
+        One value per row, or one for all where the expression reads no column.
 
     Raises
     ------
-        DeclarationError
-            Anything outside the language, an unknown name, operands that do not fit together.
+    DeclarationError
+        Anything outside the language, an unknown name, operands that do not fit together.
 
     Examples
     --------
-        >>> from poverty_risk.array_expressions import evaluate_expression
-        >>> from poverty_risk.column_values import Values
-        >>> from poverty_risk.exceptions import DeclarationError, Fault
-    from poverty_risk.language import Context
-        >>> columns = {"loss": Values.number([50.0, float("nan"), 900.0])}
-        >>> evaluate_expression("loss > 100", Context(columns)).to_float().tolist()
-        [0.0, nan, 1.0]
+    >>> from poverty_risk.array_expressions import evaluate_expression
+    >>> from poverty_risk.column_values import Values
+    >>> from poverty_risk.language import Context
+    >>> columns = {"loss": Values.number([50.0, float("nan"), 900.0])}
+    >>> evaluate_expression("loss > 100", Context(columns)).to_float().tolist()
+    [0.0, nan, 1.0]
     """
     with np.errstate(all="ignore"):
         value: Values = translate(text, context, _MEANING)

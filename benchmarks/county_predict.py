@@ -73,7 +73,7 @@ def in_ranges(folder: str, output: str, households: str) -> dict[str, Any]:
         model=Path(folder) / "model",
         households=int(households),
     )
-    return _told(began) | {"output_mb": round(paths["county"].stat().st_size / 2**20, 1)}
+    return _told(began) | {"output_mb": round(next(iter(paths.values())).stat().st_size / 2**20, 1)}
 
 
 def whole(folder: str) -> dict[str, Any]:

@@ -50,6 +50,9 @@ EMPLOYED = 1
 
 MOST_JOBS = 9
 
+NOTHING = 1e-9
+"""Multiples of the line below which a difference of sums is rounding."""
+
 
 def quarter_ends(quarters: pd.Series) -> pd.Series:
     """Last day of each quarter."""
@@ -140,8 +143,9 @@ def add_departures(interview: pd.DataFrame, member: pd.DataFrame) -> pd.DataFram
     before = sums.reindex(pd.MultiIndex.from_arrays([interview["household_id"], quarter]))
     left = before["members"].to_numpy() - now["stayed"].to_numpy()
     earnings = before["earnings"].to_numpy() - now["earnings_stayed"].to_numpy()
-    # Sums of the same amounts in another order differ in the last digits.
-    return interview.assign(members_left=left, earnings_left=np.where(left > 0, earnings, left * 0))
+    # Sums of the same amounts in another order differ in the last digits, also below zero.
+    earnings = np.where((left > 0) & ~(np.abs(earnings) < NOTHING), earnings, left * 0)
+    return interview.assign(members_left=left, earnings_left=earnings)
 
 
 def name_members(member: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ PYTEST_ARGS ?= -n 2
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
 
-demo: $(VENV)/.installed  ## Simulate a county, train, compare, log to MLflow, score, explain (some minutes on 2 cores)
+demo: $(VENV)/.installed  ## Simulate a county, train, compare, log to MLflow, score, explain (about 2 minutes on 2 free cores)
 	$(BIN)/poverty-risk demo
 
 test: lint  ## Lint, types, import rules, all tests

@@ -18,7 +18,7 @@ from poverty_risk.config import load_config
 from poverty_risk.exceptions import DeclarationError, PovertyRiskError
 from poverty_risk.tables import read_history
 from poverty_risk.tracking.versions import RegisteredVersion
-from poverty_risk.workflows import cycle as chain_module
+from poverty_risk.workflows import month, year
 from poverty_risk.workflows.step_log import Done, StepLog
 
 pytestmark = pytest.mark.filterwarnings(
@@ -63,7 +63,7 @@ def _config(office, **extra):
 @pytest.fixture
 def quiet(monkeypatch):
     """Monitoring that finds nothing: what it finds is tested elsewhere."""
-    monkeypatch.setattr(chain_module, "_monitor", lambda *_: Done({}, {"issues": [], "tips": []}))
+    monkeypatch.setattr(month, "_monitor", lambda *_: Done({}, {"issues": [], "tips": []}))
 
 
 def test_a_month_runs_once(office, quiet):
@@ -88,7 +88,7 @@ def test_killed_at_any_step_it_goes_on_there(office, quiet, monkeypatch, tmp_pat
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(chain_module, at, die)
+        patch.setattr(month, at, die)
         with pytest.raises(Killed):
             workflows.run_month(config)
     steps = workflows.run_month(config).steps
@@ -138,7 +138,7 @@ def test_an_issue_keeps_lists_back_until_somebody_accepts_it(office, monkeypatch
     def issue(*_):
         return Done({}, {"issues": ["M008", "M009"], "tips": []})
 
-    monkeypatch.setattr(chain_module, "_monitor", issue)
+    monkeypatch.setattr(month, "_monitor", issue)
     config = _config(office)
     (config.output / "cycle" / "month.json").unlink(missing_ok=True)
     stopped = workflows.run_month(config)
@@ -160,7 +160,7 @@ def test_monitoring_runs_in_the_chain_and_reads_past_lists(office):
 
 
 def test_a_round_is_tracked_once(office, quiet):
-    from poverty_risk.tracking.store import open_store, resolve_uri
+    from poverty_risk.tracking.connection import open_store, resolve_uri
 
     config = _config(office)
     (config.output / "cycle" / "month.json").unlink(missing_ok=True)
@@ -213,13 +213,13 @@ def test_a_champion_moved_by_hand_is_the_one_compared_with(office, monkeypatch):
     def refuse(*_):
         return Done({}, {"outcome": "refused"})
 
-    monkeypatch.setattr(chain_module, "_compare", compare)
-    monkeypatch.setattr(chain_module, "_promote", refuse)
+    monkeypatch.setattr(year, "_compare", compare)
+    monkeypatch.setattr(year, "_promote", refuse)
     config = _config(office, seed="2")
     first = workflows.run_year(config, who="data office", why="yearly")
     assert first.steps[1].figures["rival"] == first.steps[0].figures["champion"]
     moved = RegisteredVersion("poverty-risk", "17")
-    monkeypatch.setattr(chain_module, "_find_champion", lambda _: moved)
+    monkeypatch.setattr(year, "find_champion", lambda _: moved)
     again = workflows.run_year(config, who="data office", why="yearly")
     assert [step.kept for step in again.steps] == [True, False, False]
     assert again.steps[1].figures["rival"] == "17"

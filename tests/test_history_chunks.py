@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from poverty_risk import arrow_tables, build_features, load_catalog, load_schema
+from poverty_risk import build_features, load_catalog, load_schema, written_folder
 from poverty_risk.datasets import make_household_history
 from poverty_risk.exceptions import DeclarationError, HistoryError
 from poverty_risk.history_chunks import HistoryFolder, find_counties, iter_history
@@ -25,7 +25,7 @@ def tables() -> HistoryTables:
 @pytest.fixture
 def folder(tables, tmp_path, monkeypatch):
     """Written in groups so small that households go on in the next one."""
-    monkeypatch.setattr(arrow_tables, "ROWS_PER_GROUP", 97)
+    monkeypatch.setattr(written_folder, "ROWS_PER_GROUP", 97)
     return tables.write(tmp_path / "county")
 
 
@@ -66,7 +66,7 @@ def test_reading_goes_on_after_a_household(folder, at):
 
 
 def test_households_in_one_table_only_and_tables_that_are_not_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(arrow_tables, "ROWS_PER_GROUP", 3)
+    monkeypatch.setattr(written_folder, "ROWS_PER_GROUP", 3)
     ids = [f"h{number:02}" for number in range(40)]
     day = {"event_date": "2022-05-01", "known_date": "2022-05-02"}
     shock = pd.DataFrame({"household_id": ids[:30:2], "kind": "flood", "loss": 5} | day)

@@ -16,11 +16,11 @@ from drawing import LINE, draw_frames
 from poverty_risk import (
     FeatureSpec,
     HistoryTables,
-    arrow_tables,
     build_features,
     engine,
     load_schema,
     read_history,
+    written_folder,
 )
 from poverty_risk.declarations import parse_declaration
 from poverty_risk.engine import make_points, run_in_chunks, scatter
@@ -622,13 +622,13 @@ def test_an_interrupted_write_leaves_the_old_state(tmp_path, monkeypatch):
         write_table(table, where, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(arrow_tables.pq, "write_table", stop_at_the_second)
+        patch.setattr(written_folder.pq, "write_table", stop_at_the_second)
         with pytest.raises(KeyboardInterrupt):
             new.write(folder)
     assert read_history(folder, SCHEMA).fingerprint == old
     assert [path.name for path in tmp_path.iterdir()] == ["history"]
 
-    rename = arrow_tables.Path.rename
+    rename = written_folder.Path.rename
 
     def stop_at_the_last(self, target):
         if self.name.startswith(".history-") and not self.name.endswith("-previous"):
@@ -636,7 +636,7 @@ def test_an_interrupted_write_leaves_the_old_state(tmp_path, monkeypatch):
         return rename(self, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(arrow_tables.Path, "rename", stop_at_the_last)
+        patch.setattr(written_folder.Path, "rename", stop_at_the_last)
         with pytest.raises(OSError, match="No space left"):
             new.write(folder)
     assert read_history(folder, SCHEMA).fingerprint == old
@@ -651,13 +651,13 @@ KILLED = """
 import os, sys
 from pathlib import Path
 import pyarrow as pa
-from poverty_risk import arrow_tables
+from poverty_risk import written_folder
 {where} = lambda *_, **__: os._exit(9)
-arrow_tables.write_folder(Path(sys.argv[1]), {{"shock": pa.table({{"a": [1]}})}}, {{2023: 1.0}})
+written_folder.write_folder(Path(sys.argv[1]), {{"shock": pa.table({{"a": [1]}})}}, {{2023: 1.0}})
 """
 
 
-@pytest.mark.parametrize("where", ["arrow_tables.pq.write_table", "arrow_tables._exchange"])
+@pytest.mark.parametrize("where", ["written_folder.pq.write_table", "written_folder._exchange"])
 def test_a_killed_write_leaves_the_old_state(tmp_path, where):
     folder = _tables(("a", "b")).write(tmp_path / "history")
     old = read_history(folder, SCHEMA).fingerprint

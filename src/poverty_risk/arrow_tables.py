@@ -1,15 +1,11 @@
-"""Arrow tables of a history: raw ones from memory and files, accepted ones to files and to a hash."""
+"""Arrow tables of a history: raw ones from memory and files, accepted ones to a hash."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
 import hashlib
-import json
-import logging
 import math
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,32 +18,16 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from poverty_risk.exceptions import Fault, HistoryError
+from poverty_risk.written_folder import LINE_FILE, find_previous
 
 __all__ = [
-    "LINE_FILE",
     "compute_fingerprint",
     "find_line_faults",
     "find_table_files",
-    "find_written_digest",
-    "hash_manifest",
     "read_line",
     "read_table_file",
-    "read_written",
     "to_raw_tables",
-    "write_folder",
 ]
-
-logger = logging.getLogger(__name__)
-
-LINE_FILE = "line.csv"
-MANIFEST_FILE = "history.json"
-"""Which files `write_folder` wrote, with their hashes: what nobody touched is not validated again."""
-
-MANIFEST_FORMAT = 1
-"""Goes up whenever validation or canonical order change, so that older folders are validated anew."""
-
-ROWS_PER_GROUP = 32_768
-"""Rows of a table that are written, and can be read, at a time: a few thousand households."""
 
 SUPERSEDED = "superseded_date"
 
@@ -115,7 +95,7 @@ def find_table_files(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
         No such folder.
     """
     if not folder.is_dir():
-        previous = _previous(folder)
+        previous = find_previous(folder)
         remedy = "Check the path."
         if previous.is_dir():
             remedy = f"An interrupted write left the old state in '{previous.name}': rename it."
@@ -145,69 +125,6 @@ def read_table_file(path: Path) -> pa.Table:
     """
     table = _READERS[path.suffix.lower()](path)
     return table.drop_columns([SUPERSEDED]) if SUPERSEDED in table.column_names else table
-
-
-def read_written(folder: Path, schema: str) -> dict[str, pa.Table] | None:
-    """Tables that `write_folder` wrote and nobody has touched since; None where that is not so.
-
-    Parameters
-    ----------
-    folder
-        The folder.
-    schema
-        Digest of the declared tables that they were validated against.
-
-    Returns
-    -------
-    dict or None
-        Validated records by table name, with ``superseded_date``.
-    """
-    if find_written_digest(folder, schema) is None:
-        return None
-    return {path.stem: pq.read_table(path) for path in sorted(folder.glob("*.parquet"))}
-
-
-def find_written_digest(folder: Path, schema: str) -> str | None:
-    """Digest of a folder that `write_folder` wrote and nobody has touched since; otherwise None.
-
-    Parameters
-    ----------
-    folder
-        The folder.
-    schema
-        Digest of the declared tables that the records were validated against.
-    """
-    digest = hash_manifest(folder)
-    try:
-        manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
-    except (OSError, ValueError):
-        return None
-    expected = {"format": MANIFEST_FORMAT, "schema": schema, "files": _hash_files(folder)}
-    if manifest != expected:
-        logger.info("'%s' is not as it was written: all of it is validated.", folder.name)
-        return None
-    return digest
-
-
-def hash_manifest(folder: Path) -> str | None:
-    """Digest of what a folder says was written there, without a look at the files; None of others."""
-    try:
-        content = (folder / MANIFEST_FILE).read_bytes()
-    except OSError:
-        return None
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def _hash_files(folder: Path) -> dict[str, str]:
-    hashes = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in _READERS or path.name.startswith("."):
-            continue
-        hashes[path.name] = ""  # a table that is a folder of files was not written here
-        if path.is_file():
-            with path.open("rb") as file:
-                hashes[path.name] = hashlib.file_digest(file, "blake2b").hexdigest()
-    return hashes
 
 
 def _read_parquet(path: Path) -> pa.Table:
@@ -316,87 +233,6 @@ def _is_amount(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         return False
     return math.isfinite(value) and bool(value > 0)
-
-
-def write_folder(
-    folder: Path,
-    tables: Mapping[str, pa.Table],
-    line: Mapping[int, float] | None,
-    schema: str = "",
-) -> None:
-    """Write one Parquet file per table, the line as CSV, and what `read_written` needs to trust them.
-
-    The folder appears whole or not at all. An existing one is set aside under a hidden name until
-    the new one stands, so that at no moment both are lost.
-
-    Parameters
-    ----------
-    folder
-        Where to; a folder that was written before is replaced.
-    tables
-        Tables by name.
-    line
-        Poverty line by year.
-    schema
-        Digest of the declared tables that the records were validated against.
-
-    Raises
-    ------
-    HistoryError
-        The place is taken by something else than tables written before.
-    """
-    _check_target(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        for name, table in tables.items():
-            pq.write_table(
-                table,
-                temporary / f"{name}.parquet",
-                compression="zstd",
-                row_group_size=ROWS_PER_GROUP,
-            )
-        if line is not None:
-            lines = pd.DataFrame({"year": list(line), "line": list(line.values())})
-            lines.to_csv(temporary / LINE_FILE, index=False)
-        manifest = {"format": MANIFEST_FORMAT, "schema": schema, "files": _hash_files(temporary)}
-        (temporary / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        _exchange(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _previous(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}-previous")
-
-
-def _check_target(folder: Path) -> None:
-    if folder.is_dir():
-        names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
-        own = (LINE_FILE, MANIFEST_FILE)
-        foreign = sorted(n for n in names if n not in own and not n.endswith(".parquet"))
-        found = f"{len(foreign)} files that it did not write, such as '{''.join(foreign[:1])}'"
-    else:
-        foreign, found = [folder.name] * folder.exists(), "a file"
-    if foreign:
-        expected = "a new folder, or one that holds only tables written before"
-        raise HistoryError(
-            Fault(f"'{folder}'", found, expected, "Choose another folder; nothing was written.")
-        )
-
-
-def _exchange(temporary: Path, folder: Path) -> None:
-    previous = _previous(folder)
-    if folder.is_dir():
-        shutil.rmtree(previous, ignore_errors=True)
-        folder.rename(previous)
-    try:
-        temporary.rename(folder)
-    except BaseException:
-        if previous.is_dir():
-            previous.rename(folder)
-        raise
-    shutil.rmtree(previous, ignore_errors=True)
 
 
 def compute_fingerprint(tables: Mapping[str, pa.Table], without: str) -> str:

@@ -86,7 +86,7 @@ def build_comparison(
     groups = find_groups(tables, pd.MultiIndex.from_frame(peers.index.to_frame(index=False)))
     numbers = peers[[s.name for s in catalog.specs if s.kind == "number" and s.name in peers]]
     medians = {
-        level: _compute_medians(numbers, groups[f"{level}_id"].to_numpy()).reindex(index)
+        level: _compute_medians(numbers, groups[f"{level}_id"].set_axis(peers.index), index)
         for level in ("village", "township")
         if f"{level}_id" in groups
     }
@@ -99,8 +99,10 @@ def build_comparison(
     )
 
 
-def _compute_medians(numbers: pd.DataFrame, groups: object) -> pd.DataFrame:
-    """Median of each row's group and date, missing where it would tell of too few households."""
-    dates = numbers.index.get_level_values("as_of_date")
-    by_group = numbers.groupby([groups, dates], sort=False)
-    return by_group.transform("median").where(by_group.transform("count") >= SMALL_COUNT)
+def _compute_medians(numbers: pd.DataFrame, groups: pd.Series, index: pd.Index) -> pd.DataFrame:
+    """Median of each point's group and date, missing where it would tell of too few households."""
+    by_group = numbers.groupby([groups, numbers.index.get_level_values("as_of_date")], sort=False)
+    # By group first: the county times all features is wanted nowhere.
+    medians = by_group.median().where(by_group.count() >= SMALL_COUNT)
+    keys = [pd.Index(groups.reindex(index)), index.get_level_values("as_of_date")]
+    return medians.reindex(pd.MultiIndex.from_arrays(keys)).set_axis(index, axis=0)

@@ -15,19 +15,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from poverty_risk.arrow_tables import (
-    find_line_faults,
-    find_table_files,
-    find_written_digest,
-    hash_manifest,
-    read_line,
-)
+from poverty_risk.arrow_tables import find_line_faults, find_table_files, read_line
 from poverty_risk.exceptions import DeclarationError, Fault, HistoryError
 from poverty_risk.household_index import HouseholdIndex, find_runs, unite_ids
 from poverty_risk.observation import find_end, read_end
 from poverty_risk.schema import Schema, load_schema
 from poverty_risk.tables import HistoryTables, digest_tables, read_history
 from poverty_risk.validation import REJECTED_COLUMNS
+from poverty_risk.written_folder import find_written_digest, hash_manifest
 
 __all__ = ["HOUSEHOLDS_PER_CHUNK", "HistoryFolder", "find_counties", "iter_history"]
 

@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from poverty_risk.arrow_tables import MANIFEST_FILE, find_table_files, read_table_file
+from poverty_risk.arrow_tables import find_table_files, read_table_file
 from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.file_lock import hold_lock
 from poverty_risk.sources.delivery import Delivery
 from poverty_risk.sources.raw import Converted
 from poverty_risk.sources.store import Store
+from poverty_risk.written_folder import MANIFEST_FILE
 
 __all__ = ["read_tables_of", "rewrite_folder", "rewrite_store"]
 

@@ -21,9 +21,7 @@ from poverty_risk.arrow_tables import (
     find_table_files,
     read_line,
     read_table_file,
-    read_written,
     to_raw_tables,
-    write_folder,
 )
 from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.household_index import HouseholdIndex
@@ -32,6 +30,7 @@ from poverty_risk.schema import Schema, load_schema
 from poverty_risk.structure import validate_each
 from poverty_risk.validation import REJECTED_COLUMNS
 from poverty_risk.windows import parse_as_of_dates
+from poverty_risk.written_folder import read_written, write_folder
 
 __all__ = ["HistoryTables", "digest_tables", "read_history"]
 

@@ -122,7 +122,7 @@ def evaluate(
         show("all who could be visited, told by visits", seen.metrics)
         show("what these visits are worth", seen.sample.to_frame())
         return
-    evaluation = workflows.evaluate_model(config, tables, model)
+    evaluation = workflows.evaluate_models(config, tables, {"model": model})
     show("on the test period", evaluation.metrics)
     show("at visit budgets", evaluation.budgets)
 

@@ -18,7 +18,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from poverty_risk.arrow_tables import write_folder
 from poverty_risk.declarations import Declared, parse_declaration
 from poverty_risk.exceptions import Fault, HistoryError, PovertyRiskError
 from poverty_risk.file_lock import hold_lock
@@ -37,6 +36,7 @@ from poverty_risk.sources.disk import sync, telling_failures
 from poverty_risk.sources.raw import Converted, Counts
 from poverty_risk.whole_files import PRIVATE as OWNER_ONLY
 from poverty_risk.whole_files import write_whole_file
+from poverty_risk.written_folder import write_folder
 
 __all__ = ["Store"]
 

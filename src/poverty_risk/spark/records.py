@@ -14,12 +14,13 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from poverty_risk.arrow_tables import find_written_digest, read_line
+from poverty_risk.arrow_tables import read_line
 from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.history_chunks import HistoryFolder, find_counties
 from poverty_risk.schema import Schema
 from poverty_risk.spark.queries import VIEW
 from poverty_risk.tables import HistoryTables, digest_tables
+from poverty_risk.written_folder import find_written_digest
 
 __all__ = ["COUNTY", "SparkHistory", "entity_of", "open_counties", "open_tables", "viewed"]
 

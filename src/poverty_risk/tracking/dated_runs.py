@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from poverty_risk.exceptions import PovertyRiskError
-from poverty_risk.tracking.store import (
+from poverty_risk.tracking.connection import (
     check_writable,
     find_experiment,
     open_store,

@@ -15,7 +15,7 @@ from poverty_risk.exceptions import DeclarationError, Fault, PovertyRiskError
 from poverty_risk.privacy import mask_numbers
 from poverty_risk.promotion import Decision
 from poverty_risk.tracking.alias import LONGEST_CLAIM, claim_alias, read_alias
-from poverty_risk.tracking.store import (
+from poverty_risk.tracking.connection import (
     ONE_AT_A_TIME,
     check_writable,
     find_experiment,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from poverty_risk.exceptions import Fault, ModelFolderError
 from poverty_risk.tracking.alias import read_alias
-from poverty_risk.tracking.store import ONE_AT_A_TIME, open_store, resolve_uri, sqlite_file
+from poverty_risk.tracking.connection import ONE_AT_A_TIME, open_store, resolve_uri, sqlite_file
 
 __all__ = ["RegisteredVersion", "find_registered", "find_version"]
 

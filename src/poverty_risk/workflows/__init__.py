@@ -1,11 +1,12 @@
 """The steps of a run, from a config to files: what the command line and the notebooks call."""
 
+from poverty_risk.workflows.chain import CycleResult
 from poverty_risk.workflows.checks import CheckedHistory, check_history
-from poverty_risk.workflows.cycle import CycleResult, move_periods, run_month, run_year
 from poverty_risk.workflows.forgetting import forget_everything_before, forget_households
 from poverty_risk.workflows.imports import ImportedHistory, find_people, import_history
 from poverty_risk.workflows.key_rotation import drop_old_keys, rotate_key
 from poverty_risk.workflows.monitoring import MonitoredRound, monitor
+from poverty_risk.workflows.month import run_month
 from poverty_risk.workflows.privacy import (
     check_audit,
     record_export,
@@ -32,7 +33,7 @@ from poverty_risk.workflows.training import (
     build_training_data,
     check_for_leakage,
     choose_tasks,
-    evaluate_model,
+    evaluate_models,
     load_features,
     log_result,
     read_tables,
@@ -47,6 +48,7 @@ from poverty_risk.workflows.visits import (
     write_cards,
     write_round,
 )
+from poverty_risk.workflows.year import move_periods, run_year
 
 __all__ = [
     "CheckedHistory",
@@ -67,7 +69,7 @@ __all__ = [
     "choose_tasks",
     "compare",
     "drop_old_keys",
-    "evaluate_model",
+    "evaluate_models",
     "evaluate_rounds",
     "explain_households",
     "find_people",

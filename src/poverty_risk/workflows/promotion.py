@@ -31,7 +31,7 @@ from poverty_risk.tracking.promotion import roll_back as move_back
 from poverty_risk.tracking.versions import RegisteredVersion, find_version
 from poverty_risk.workflows.monitoring import learned_to
 
-__all__ = ["Promotion", "promote", "roll_back"]
+__all__ = ["Promotion", "find_champion", "load_version", "promote", "roll_back"]
 
 MOST_EXPLAINED = 2_000
 """Households whose reasons are compared at most; a share is known well enough from them."""
@@ -87,7 +87,7 @@ def promote(
     """
     asked = config.promotion if settings is None else settings
     new, old = _find_both(config, challenger, champion, asked.alias)
-    models = {item.version: _load(config, item) for item in (new, old) if item is not None}
+    models = {item.version: load_version(config, item) for item in (new, old) if item is not None}
     task = _shared_task([models[item.version] for item in (new, old) if item is not None])
     points = build_prediction_points(tables, config.periods.test.dates(), task.cohort)
     labels = label_returns(tables, points, task.horizon, task.label).dropna()
@@ -180,7 +180,13 @@ def _find_both(
     return new, old
 
 
-def _load(config: Config, version: RegisteredVersion) -> RiskModel:
+def find_champion(config: Config) -> RegisteredVersion | None:
+    """The version that is in use; None when none has the alias."""
+    return find_version(which=config.promotion.alias, **_store_of(config, experiment=False))
+
+
+def load_version(config: Config, version: RegisteredVersion) -> RiskModel:
+    """The model of a registered version."""
     return load_model(download_model_folder(version.uri, store_folder=config.output / "mlflow"))
 
 

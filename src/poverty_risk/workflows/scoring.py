@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -86,21 +87,17 @@ def score_folder(
     counties = find_counties(folder)
     several = list(counties.values()) != [folder]
     for name, place in counties.items():
-        own = config
-        if several:
-            own = config.model_copy(update={"output": config.output / name})
+        own = _of_county(config, name) if several else config
         path = batch.predict(
             place,
             own.output / OFFICE_ONLY / PREDICTIONS,
-            as_of_date=None if scoring.as_of_date is None else str(scoring.as_of_date),
+            as_of_date=_text(scoring.as_of_date),
             schema=load_schema(history.schema_name, history.extra_schema),
             line=config.line,
-            observed_to=None if history.observed_to is None else str(history.observed_to),
+            observed_to=_text(history.observed_to),
             county=name,
         )
-        answer = read_predictions(path)
-        paths = _write_ranking(own, answer, answer, task_of(batch.model))
-        yield own, {"answer": answer, "predictions": path, **paths}
+        yield own, _read_back(own, path, batch.model)
 
 
 def score_on_spark(
@@ -130,19 +127,29 @@ def score_on_spark(
         folder,
         config.output / OFFICE_ONLY / PREDICTIONS,
         model=loaded,
-        as_of_date=None if scoring.as_of_date is None else str(scoring.as_of_date),
+        as_of_date=_text(scoring.as_of_date),
         locale=scoring.locale,
         line=config.line,
-        observed_to=None if history.observed_to is None else str(history.observed_to),
+        observed_to=_text(history.observed_to),
         session=start_session(master),  # which stops with the program
     )
     for name, path in files.items():
-        own = config
-        if several:
-            own = config.model_copy(update={"output": config.output / name})
-        answer = read_predictions(path)
-        paths = _write_ranking(own, answer, answer, task_of(loaded))
-        yield own, {"answer": answer, "predictions": path, **paths}
+        own = _of_county(config, name) if several else config
+        yield own, _read_back(own, path, loaded)
+
+
+def _of_county(config: Config, name: str) -> Config:
+    return config.model_copy(update={"output": config.output / name})
+
+
+def _text(day: date | None) -> str | None:
+    return None if day is None else str(day)
+
+
+def _read_back(config: Config, path: Path, model: RiskModel) -> dict[str, Any]:
+    answer = read_predictions(path)
+    paths = _write_ranking(config, answer, answer, task_of(model))
+    return {"answer": answer, "predictions": path, **paths}
 
 
 def _write_ranking(

@@ -333,18 +333,36 @@ def choose_tasks(config: Config, only: Iterable[str] = ()) -> list[str]:
     return wanted
 
 
-def evaluate_model(config: Config, tables: HistoryTables, model: str | Path) -> Evaluation:
-    """Evaluate a model on the test period of a config, on its own cohort and label."""
-    loaded = load_model(model)
-    task = task_of(loaded)
+def evaluate_models(
+    config: Config, tables: HistoryTables, models: Mapping[str, RiskModel | str | Path]
+) -> Evaluation:
+    """Evaluate models of one task on the test period of a config, on their own cohort and label.
+
+    Parameters
+    ----------
+    config
+        The run.
+    tables
+        The history.
+    models
+        By name; the first one's task counts.
+
+    Returns
+    -------
+    Evaluation
+        One row per name; the differences are paired.
+    """
+    loaded = {name: load_model(model) for name, model in models.items()}
+    task = task_of(next(iter(loaded.values())))
     points = build_prediction_points(tables, config.periods.test.dates(), task.cohort)
     labels = label_returns(tables, points, task.horizon, task.label).dropna()
-    points = points.loc[labels.index]
-    risk = loaded.risk(build_features(tables, points, loaded.catalog))
-    cluster = config.evaluation.cluster
+    points, cluster = points.loc[labels.index], config.evaluation.cluster
     return evaluate_risk(
         labels,
-        {"model": risk},
+        {
+            name: model.risk(build_features(tables, points, model.catalog))
+            for name, model in loaded.items()
+        },
         clusters=None if cluster is None else points[cluster],
         budgets=config.evaluation.budgets,
         replicates=config.evaluation.replicates,

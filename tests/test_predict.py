@@ -734,11 +734,16 @@ def test_what_fails_for_everybody_is_an_error_and_no_answer(ledger_model, monkey
 
 def test_a_fault_in_the_explanation_is_told_apart_too(county, folder, whole, monkeypatch):
     unlucky = whole.index[2]
+    points = pd.MultiIndex.from_product(
+        [[unlucky], pd.to_datetime([AS_OF])], names=["household_id", "as_of_date"]
+    )
+    features = build_features(county.tables, pd.DataFrame(index=points), county.model.catalog)
+    own = county.model.columns_.matrix(features)[0]
 
-    def explain(model, features):
-        if unlucky in features.index.get_level_values("household_id"):
+    def explain(model, rows):
+        if any(np.array_equal(row, own, equal_nan=True) for row in rows.matrix):
             raise FloatingPointError
-        return explain_risk(model, features)
+        return explain_risk(model, rows)
 
     monkeypatch.setattr(answers, "explain_risk", explain)
     asked = whole.index[:4]

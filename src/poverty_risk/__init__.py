@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from poverty_risk.evaluation import plot_precision_at_budget as plot_precision_at_budget
     from poverty_risk.evaluation import plot_reliability as plot_reliability
     from poverty_risk.exceptions import PovertyRiskError as PovertyRiskError
-    from poverty_risk.explain import explain_change as explain_change
     from poverty_risk.explain import explain_risk as explain_risk
     from poverty_risk.fairness import build_audit_groups as build_audit_groups
     from poverty_risk.fairness import evaluate_groups as evaluate_groups
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from poverty_risk.predict import predict_from_features as predict_from_features
     from poverty_risk.predict import predict_risk as predict_risk
     from poverty_risk.reasons import build_reasons as build_reasons
+    from poverty_risk.risk_change import explain_change as explain_change
     from poverty_risk.risk_intervals import build_risk_intervals as build_risk_intervals
     from poverty_risk.schema import Schema as Schema
     from poverty_risk.schema import load_schema as load_schema
@@ -116,7 +116,7 @@ _HOMES = {
     "evaluate_risk": "evaluation",
     "evaluate_seen": "selective",
     "evaluate_visit_list": "visits",
-    "explain_change": "explain",
+    "explain_change": "risk_change",
     "explain_risk": "explain",
     "find_alternatives": "alternatives",
     "find_help": "helped",

@@ -15,6 +15,7 @@ from poverty_risk.data_gaps import find_data_gaps, find_missing, find_telling
 from poverty_risk.exceptions import DeclarationError, HistoryError
 from poverty_risk.explain import explain_risk
 from poverty_risk.model import RiskModel
+from poverty_risk.model_columns import ModelRows
 from poverty_risk.reasons import build_reasons, texts
 from poverty_risk.risk_intervals import find_ends, has_intervals
 from poverty_risk.unlike import describe_unlike
@@ -124,42 +125,43 @@ class Answers:
         """
         model, locale = self.asked.model, self.asked.locale
         telling = find_telling(model, self.asked.as_of[0], absent_tables)
-        features = model.columns_.select(features)
-        missing = find_missing(features, model, telling).sum(axis=1)
+        # Places are all that is asked of the rows, and an index of points is heavy to carry along.
+        plain = features.set_axis(pd.RangeIndex(len(features)), axis=0)
+        rows = model.columns_.read(plain)
+        missing = find_missing(rows, model, telling).sum(axis=1)
         enough = missing <= (1 - FEWEST_KNOWN) * len(telling)
         template = str(self.asked.words["status_reasons"]["too_little"])
         self.columns["status"][at] = "ok"
         for place, count in zip(at[~enough], missing[~enough], strict=True):
             reason = template.format(missing=count, total=len(telling))
             self.tell(place, "insufficient_data", reason)
-        self._put_lists("data_gaps", at, find_data_gaps(features, model, locale))
+        self._put_lists("data_gaps", at, find_data_gaps(rows, model, locale))
         if enough.any():
-            self._assess_known(at[enough], features if enough.all() else features[enough])
+            self._assess_known(at[enough], rows.take(enough))
 
-    def _assess_known(self, at: np.ndarray, features: pd.DataFrame) -> None:
+    def _assess_known(self, at: np.ndarray, rows: ModelRows) -> None:
         model = self.asked.model
         if self.asked.explain:
-            explanation = explain_risk(model, features)
-            margin, risk = explanation.margin, explanation.risk
+            explanation = explain_risk(model, rows)
+            margin, risk = explanation.margin.to_numpy(), explanation.risk.to_numpy()
             reasons = build_reasons(explanation, model, self.asked.locale)
             for column, raises in (("reasons", True), ("protective_factors", False)):
                 self._put_lists(column, at, [texts(items, raises=raises) for items in reasons])
-            self._put_doubts(at, features, margin.to_numpy())
+            self._put_doubts(at, rows, margin)
         else:
-            margin = model.margin(features)
-            risk = model.risk_of_margin(margin)
-        self.columns["margin"][at] = margin.to_numpy()
-        self.columns["risk"][at] = risk.to_numpy()
-        self.columns["tier"][at] = model.find_tiers(risk.to_numpy())
+            margin = model.forest_.margins(rows.matrix)
+            risk = model.calibrate(margin)
+        self.columns["margin"][at] = margin
+        self.columns["risk"][at] = risk
+        self.columns["tier"][at] = model.find_tiers(risk)
 
-    def _put_doubts(self, at: np.ndarray, features: pd.DataFrame, margin: np.ndarray) -> None:
+    def _put_doubts(self, at: np.ndarray, rows: ModelRows, margin: np.ndarray) -> None:
         """Between what values each risk lies, and of whom the model knows nothing alike."""
         model = self.asked.model
-        matrix = model.columns_.matrix(features)
         if has_intervals(model):
-            ends = find_ends(model, matrix, margin)
+            ends = find_ends(model, rows.matrix, margin)
             self.columns["risk_low"][at], self.columns["risk_high"][at] = ends
-        self.columns["unlike"][at] = describe_unlike(model, features, matrix, self.asked.locale)
+        self.columns["unlike"][at] = describe_unlike(model, rows, self.asked.locale)
 
     def _put_lists(self, column: str, at: np.ndarray, lists: Sequence[list[str]]) -> None:
         # One by one: numpy would take lists of equal length for a matrix.
@@ -190,7 +192,7 @@ class Answers:
             "unlike": _as_text(told["unlike"]),
         }
         index = pd.Index(self.ids[order], dtype="str", name="household_id")
-        return pd.DataFrame(columns, index=index)
+        return pd.DataFrame(columns, index=index, copy=False)
 
 
 def _as_text(values: np.ndarray) -> pd.api.extensions.ExtensionArray:

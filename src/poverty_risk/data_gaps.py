@@ -14,6 +14,7 @@ from poverty_risk.features import Catalog, FeatureSpec
 from poverty_risk.features.spec import ZERO_WHEN_EMPTY
 from poverty_risk.language import Context
 from poverty_risk.model import RiskModel
+from poverty_risk.model_columns import ModelRows
 
 __all__ = ["catalog_of", "find_data_gaps", "find_missing", "find_telling", "usually_known"]
 
@@ -30,7 +31,7 @@ def catalog_of(model: RiskModel) -> Catalog:
 
 
 def find_data_gaps(
-    features: pd.DataFrame, model: RiskModel, locale: str = "zh", most: int = 5
+    features: pd.DataFrame | ModelRows, model: RiskModel, locale: str = "zh", most: int = 5
 ) -> list[list[str]]:
     """What is missing for each point although an office usually knows it.
 
@@ -71,10 +72,12 @@ def usually_known(model: RiskModel) -> list[str]:
     return sorted(known, key=lambda name: shares[name])
 
 
-def find_missing(features: pd.DataFrame, model: RiskModel, names: Sequence[str]) -> np.ndarray:
+def find_missing(
+    features: pd.DataFrame | ModelRows, model: RiskModel, names: Sequence[str]
+) -> np.ndarray:
     """Which of some features of the model are missing, shape (n, len(names))."""
-    missing = model.columns_.select(features).isna().to_numpy()
-    return np.asarray(missing[:, [model.columns_.places[name] for name in names]])
+    places = [model.columns_.places[name] for name in names]
+    return np.asarray(model.columns_.read(features).missing[:, places])
 
 
 def find_telling(

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from poverty_risk.exceptions import Fault, FeatureError
 from poverty_risk.model import RiskModel
+from poverty_risk.model_columns import ModelRows
 from poverty_risk.shapley import kept
 
 if TYPE_CHECKING:
@@ -21,11 +22,10 @@ if TYPE_CHECKING:
     from poverty_risk.shapley import TreeContributions
 
 __all__ = [
+    "SMALLEST_WAY",
     "Engine",
-    "RiskChange",
     "RiskExplanation",
     "build_contribution_tables",
-    "explain_change",
     "explain_risk",
     "find_refit_margins",
 ]
@@ -39,6 +39,9 @@ what was asked before: the same rows get the same answer to the last bit."""
 
 MANY_MARGINS = 30_000
 """The same for margins alone, which LightGBM gives much faster than contributions."""
+
+FEW_ROWS = 8
+"""Rows below which adding number by number takes less time than column by column."""
 
 TOLERANCE = 1e-6
 """Largest accepted difference, in log-odds, between a margin and the sum of its contributions."""
@@ -63,8 +66,8 @@ class RiskExplanation:
         Calibrated probability of each point.
     base_risk
         Calibrated probability at the base margin.
-    features
-        Values of the features, same index and columns.
+    rows
+        The features, as the model's columns read them.
     themes
         Theme of each feature, in the order of the columns.
     local_slope
@@ -79,10 +82,15 @@ class RiskExplanation:
     margin: pd.Series
     risk: pd.Series
     base_risk: float
-    features: pd.DataFrame
+    rows: ModelRows
     themes: Mapping[str, str]
     local_slope: pd.Series
     agreement: pd.DataFrame | None = None
+
+    @property
+    def features(self) -> pd.DataFrame:
+        """Values of the features, same index and columns."""
+        return self.rows.frame
 
     @functools.cached_property
     def by_theme(self) -> pd.DataFrame:
@@ -90,9 +98,14 @@ class RiskExplanation:
 
         Correlated features share one theme, so the sum is steadier than its parts.
         """
-        names, owners = _number(list(self.themes.values()))
-        sums = _sum_by_theme(self.contributions.to_numpy(), owners)
-        return pd.DataFrame(sums, index=self.contributions.index, columns=names)
+        names, _ = _number(list(self.themes.values()))
+        return pd.DataFrame(self.theme_sums, index=self.contributions.index, columns=names)
+
+    @functools.cached_property
+    def theme_sums(self) -> np.ndarray:
+        """`by_theme` as an array, shape (n, n_themes), themes as they first appear in `themes`."""
+        _, owners = _number(list(self.themes.values()))
+        return _sum_by_theme(self.contributions.to_numpy(), owners)
 
     @functools.cached_property
     def points_by_theme(self) -> pd.DataFrame:
@@ -144,6 +157,13 @@ def _sum_by_theme(contributions: np.ndarray, owners: Sequence[int]) -> np.ndarra
     # Minus zero plus anything is that, to the last bit.
     sums = np.full((len(contributions), max(owners, default=-1) + 1), -0.0)
     # Added in order: a sum over a row of eight and more depends on how many rows there are.
+    if len(contributions) < FEW_ROWS:
+        for row, totals in zip(contributions.tolist(), sums, strict=True):
+            added = totals.tolist()
+            for value, owner in zip(row, owners, strict=True):
+                added[owner] += value
+            totals[:] = added
+        return sums
     for column, owner in zip(contributions.T, owners, strict=True):
         sums[:, owner] += column
     return sums
@@ -151,7 +171,7 @@ def _sum_by_theme(contributions: np.ndarray, owners: Sequence[int]) -> np.ndarra
 
 def explain_risk(
     model: RiskModel,
-    features: pd.DataFrame,
+    features: pd.DataFrame | ModelRows,
     *,
     agreement: bool = False,
     engine: Engine = "auto",
@@ -163,7 +183,8 @@ def explain_risk(
     model
         A fitted model.
     features
-        Features, index (household_id, as_of_date); columns are found by name.
+        Features, index (household_id, as_of_date); columns are found by name. Or rows that the
+        model's columns have read.
     agreement
         Whether to see in how many refits each theme keeps its direction; costs as much again for
         each refit.
@@ -206,27 +227,27 @@ def explain_risk(
     True
     """
     check_is_fitted(model, "forest_")
-    tables = _uses_tables(model, len(features), engine)
-    chosen = model.columns_.select(features)
-    matrix = model.columns_.matrix(chosen)
+    rows = model.columns_.read(features)
+    matrix, index = rows.matrix, rows.given.index
+    tables = _uses_tables(model, len(matrix), engine)
     values, base = _compute_contributions(model, matrix, tables=tables)
     margins = model.forest_.margins(matrix)
     _check_sums(values, base, margins)
     themes = _themes(model)
     agreed = _compute_agreement(model, values, matrix, tables=tables) if agreement else None
-    margin = pd.Series(margins, index=features.index, name="margin")
+    margin = pd.Series(margins, index=index, name="margin")
     return RiskExplanation(
-        contributions=pd.DataFrame(values, index=features.index, columns=model.columns_.labels),
+        contributions=pd.DataFrame(values, index=index, columns=model.columns_.labels),
         base_margin=base,
         margin=margin,
         risk=model.risk_of_margin(margin),
         base_risk=float(model.calibrate(np.array([base]))[0]),
-        features=chosen.copy(deep=False),  # what the caller writes into it later is not ours
+        rows=rows,
         themes=dict(zip(model.columns_.names, themes, strict=True)),
-        local_slope=pd.Series(_local_slopes(model, margins), index=features.index, name="risk"),
+        local_slope=pd.Series(_local_slopes(model, margins), index=index, name="risk"),
         agreement=None
         if agreed is None
-        else pd.DataFrame(agreed, index=features.index, columns=_number(themes)[0]),
+        else pd.DataFrame(agreed, index=index, columns=_number(themes)[0]),
     )
 
 
@@ -353,103 +374,3 @@ def find_refit_margins(model: RiskModel, matrix: np.ndarray) -> np.ndarray:
 
 def _tables_of_refits(model: RiskModel, refits: Forest) -> tuple[TreeContributions, ...]:
     return kept.tables_of_each(refits, _number(_themes(model))[1])
-
-
-@dataclass(frozen=True)
-class RiskChange:
-    """Why risks moved between two rounds, in probability points that sum exactly.
-
-    Parameters
-    ----------
-    before, after
-        Calibrated risk of each household in the earlier and in the later round.
-    by_theme
-        Points from what changed in the household, one column per theme.
-    by_model
-        Points from the exchange of the model: the new model's risk of the old features minus the
-        old model's; 0 when both rounds used the same model.
-    """
-
-    before: pd.Series
-    after: pd.Series
-    by_theme: pd.DataFrame
-    by_model: pd.Series
-
-
-def explain_change(
-    model: RiskModel,
-    before: pd.DataFrame,
-    after: pd.DataFrame,
-    *,
-    model_before: RiskModel | None = None,
-) -> RiskChange:
-    """Explain why each household's risk moved since the last round.
-
-    Parameters
-    ----------
-    model
-        The model of the later round.
-    before, after
-        Features of the two rounds, index (household_id, as_of_date), one date per household and
-        round; households of only one round are left out.
-    model_before
-        The model of the earlier round; by default the same.
-
-    Returns
-    -------
-    RiskChange
-        Index household_id. ``by_theme`` summed over themes plus ``by_model`` is ``after - before``.
-
-    Raises
-    ------
-    FeatureError
-        A household comes twice in a round.
-
-    Notes
-    -----
-    The household's part is measured with the new model, between its features of the two rounds; what
-    is left is the model's. Themes share the household's part in proportion to the change of their
-    log-odds contributions (Aumann-Shapley shares of the calibrated curve along the straight way).
-
-    Examples
-    --------
-    >>> import numpy as np, pandas as pd
-    >>> from poverty_risk import RiskModel, explain_change
-    >>> index = pd.MultiIndex.from_product([[f"h{i}" for i in range(400)],
-    ...     pd.to_datetime(["2021-01-01"])], names=["household_id", "as_of_date"])
-    >>> features = pd.DataFrame({"income": np.linspace(-2, 2, 400)}, index=index)
-    >>> labels = pd.Series((features["income"] < -1).astype(float), index=index)
-    >>> model = RiskModel(n_estimators=9, calibration=None, early_stopping_rounds=None)
-    >>> change = explain_change(model.fit(features, labels), features, features - 1)
-    >>> total = change.by_theme.sum(axis=1) + change.by_model
-    >>> bool(np.allclose(total, change.after - change.before))
-    True
-    """
-    earlier, later = (_by_household(frame) for frame in (before, after))
-    both = earlier.index.intersection(later.index, sort=False)
-    earlier, later = earlier.loc[both], later.loc[both]
-    old, new = explain_risk(model, earlier), explain_risk(model, later)
-    way = new.margin - old.margin
-    near = way.abs() < SMALLEST_WAY
-    slope = ((new.risk - old.risk) / way.mask(near, 1.0)).where(~near, new.local_slope)
-    first = old.risk if model_before is None else model_before.risk(earlier)
-    return RiskChange(
-        before=first,
-        after=new.risk,
-        by_theme=(new.by_theme - old.by_theme).mul(slope, axis=0),
-        by_model=(old.risk - first).rename("by_model"),
-    )
-
-
-def _by_household(features: pd.DataFrame) -> pd.DataFrame:
-    frame = features.droplevel([n for n in features.index.names if n != "household_id"])
-    if not frame.index.is_unique:
-        raise FeatureError(
-            Fault(
-                "features",
-                "a household twice in one round",
-                "one date per household",
-                "Take the features of one as-of date.",
-            )
-        )
-    return frame

@@ -13,10 +13,63 @@ import pandas as pd
 from poverty_risk.exceptions import Fault, FeatureError
 from poverty_risk.privacy import SMALL_COUNT
 
-__all__ = ["ModelColumns"]
+__all__ = ["ModelColumns", "ModelRows"]
 
 REFERENCE_QUANTILES = 21
 """Quantiles kept of each feature: every fifth per cent, both ends included."""
+
+
+@dataclass(frozen=True)
+class ModelRows:
+    """Rows of a model's features, read once: as they were given, and as the numbers that trees read.
+
+    Parameters
+    ----------
+    columns
+        The model's columns.
+    given
+        Features as they were given; further columns and another order do not matter.
+    matrix
+        Numbers in the model's order, shape (n, n_features); codes by position, unseen ones missing.
+    coded
+        The category features as they were given, by position.
+    """
+
+    columns: ModelColumns
+    given: pd.DataFrame
+    matrix: np.ndarray
+    coded: Mapping[int, pd.Series]
+
+    def __len__(self) -> int:
+        return len(self.matrix)
+
+    @functools.cached_property
+    def frame(self) -> pd.DataFrame:
+        """The features by name, in the model's order."""
+        return self.columns.select(self.given)
+
+    @functools.cached_property
+    def missing(self) -> np.ndarray:
+        """What nobody knows, shape (n, n_features); a category that the model never saw is known."""
+        missing: np.ndarray = np.isnan(self.matrix)
+        for position, column in self.coded.items():
+            missing[:, position] = column.isna()
+        return missing
+
+    def values_of(self, name: str) -> np.ndarray:
+        """Numbers or codes of a feature as objects, shape (n,)."""
+        position = self.columns.places[name]
+        column = self.coded.get(position)
+        return (
+            self.matrix[:, position].astype(object) if column is None else np.array(column, object)
+        )
+
+    def take(self, mask: np.ndarray) -> ModelRows:
+        """The rows under a mask."""
+        if mask.all():
+            return self
+        coded = {position: column[mask] for position, column in self.coded.items()}
+        return ModelRows(self.columns, self.given[mask], self.matrix[mask], coded)
 
 
 @dataclass(frozen=True)
@@ -43,7 +96,7 @@ class ModelColumns:
         FeatureError
             A column is not there.
         """
-        _find_columns(features, names)
+        _find_columns(features, pd.Index(names))
         categories = {
             name: tuple(features[name].cat.categories)
             for name in names
@@ -62,8 +115,8 @@ class ModelColumns:
         return [self.places[name] for name in self.categories]
 
     @functools.cached_property
-    def _numbers(self) -> list[int]:
-        return [at for at, name in enumerate(self.names) if name not in self.categories]
+    def _numbers(self) -> np.ndarray:
+        return np.array([at for at, n in enumerate(self.names) if n not in self.categories], int)
 
     @functools.cached_property
     def labels(self) -> pd.Index:
@@ -78,29 +131,34 @@ class ModelColumns:
         FeatureError
             A column is not there, or there twice.
         """
-        if features.columns.is_(self.labels):
-            return features  # has been here before
-        chosen = features.iloc[:, _find_columns(features, self.names)]
-        return chosen.set_axis(self.labels, axis=1)
+        return features.iloc[:, _find_columns(features, self.labels)].set_axis(self.labels, axis=1)
 
-    def matrix(self, features: pd.DataFrame) -> np.ndarray:
-        """Columns by name in order, shape (n, n_features); codes by position, unseen ones missing.
+    def read(self, features: pd.DataFrame | ModelRows) -> ModelRows:
+        """These columns as rows of the model; what was read before is given back.
 
         Raises
         ------
         FeatureError
             A column is not there, or holds no numbers where the model saw numbers.
         """
-        chosen = self.select(features)
-        matrix = np.empty(chosen.shape, dtype=np.float64)
+        if isinstance(features, ModelRows):
+            return features
+        given = features.copy(deep=False)  # what the caller writes into it later is not ours
+        places = _find_columns(given, self.labels)
         # All numbers at once: column by column costs more than the rest of a household's answer.
-        numbers = chosen.iloc[:, self._numbers]
+        numbers = given.iloc[:, places[self._numbers]]
         _check_numbers(numbers)
+        matrix = np.empty((len(given), len(self.names)), dtype=np.float64)
         matrix[:, self._numbers] = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
-        for position in self.categorical:
-            codes = _find_codes(chosen.iloc[:, position], self.categories[self.names[position]])
+        coded = {position: given.iloc[:, places[position]] for position in self.categorical}
+        for position, column in coded.items():
+            codes = _find_codes(column, self.categories[self.names[position]])
             matrix[:, position] = np.where(codes < 0, np.nan, codes)
-        return matrix
+        return ModelRows(self, given, matrix, coded)
+
+    def matrix(self, features: pd.DataFrame) -> np.ndarray:
+        """The numbers of `read` alone, shape (n, n_features)."""
+        return self.read(features).matrix
 
     def describe(self, matrix: np.ndarray) -> dict[str, dict[str, Any]]:
         """Share missing, median and quantiles (or shares of codes) of each feature."""
@@ -131,9 +189,9 @@ def _without_extremes(known: np.ndarray) -> np.ndarray:
     return np.asarray(np.clip(ordered, ordered[SMALL_COUNT - 1], ordered[-SMALL_COUNT]))
 
 
-def _find_columns(features: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
+def _find_columns(features: pd.DataFrame, names: pd.Index) -> np.ndarray:
     """Position of each named column."""
-    found = features.columns.get_indexer_for(pd.Index(names))
+    found = features.columns.get_indexer_for(names)
     if (found < 0).any():
         missing = [name for name in names if name not in features.columns]
         raise FeatureError(

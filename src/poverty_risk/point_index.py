@@ -39,7 +39,8 @@ def check_point_index(frame: pd.DataFrame | pd.Series, place: str) -> None:
             )
         )
     windows.parse_as_of_dates(frame.index.get_level_values("as_of_date").unique())
-    if not frame.index.is_unique:
+    # One point is no repeat: looking for some costs more than the rest of these checks.
+    if len(frame) > 1 and not frame.index.is_unique:
         count = int(frame.index.duplicated().sum())
         raise FeatureError(
             Fault(place, f"{count} repeated points", "each point once", "Drop the repeats.")

@@ -233,13 +233,10 @@ def predict_from_features(
 
 def _find_absent(features: pd.DataFrame, model: RiskModel) -> set[str]:
     """Tables that were not there: what is 0 where nothing happened is missing for everybody."""
-    places = {name: place for place, name in enumerate(features.columns.tolist())}
-    missing = np.all(features.isna().to_numpy(), axis=0).tolist()
-    return {
-        str(spec.table)
-        for spec in catalog_of(model).specs
-        if spec.aggregator in ZERO_WHEN_EMPTY and spec.name in places and missing[places[spec.name]]
-    }
+    catalog = catalog_of(model)
+    missing = features.columns[np.flatnonzero(features.isna().to_numpy().all(axis=0))]
+    specs = [catalog[name] for name in missing if name in catalog]
+    return {str(spec.table) for spec in specs if spec.aggregator in ZERO_WHEN_EMPTY}
 
 
 def parse_date(as_of_date: str | pd.Timestamp, observed_to: pd.Timestamp) -> pd.DatetimeIndex:

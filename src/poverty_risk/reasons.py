@@ -14,6 +14,7 @@ from poverty_risk.data_gaps import catalog_of
 from poverty_risk.explain import RiskExplanation
 from poverty_risk.features.spec import FeatureSpec
 from poverty_risk.model import RiskModel
+from poverty_risk.model_columns import ModelRows
 from poverty_risk.risk_intervals import count_between
 from poverty_risk.wording import (
     format_date,
@@ -192,7 +193,7 @@ def build_reasons(
         by_theme.setdefault(theme, []).append(position)
     members = list(by_theme.values())
     writer = _Writer(explanation, model, locale, comparison)
-    sums = explanation.by_theme.to_numpy()
+    sums = explanation.theme_sums
     values = explanation.contributions.to_numpy()
     slope = explanation.points_per_log_odd.to_numpy()
     order = np.argsort(-sums, axis=1, kind="stable")
@@ -236,7 +237,7 @@ class _Writer:
         self.catalog, self.locale = catalog_of(model), locale
         self.locale_words = load_locale(locale)
         self.words = self.locale_words["reasons"]
-        self.data = _Cells(explanation.features)
+        self.data = _Cells(explanation.rows)
         self.reference = model.reference_
         self.schema = None if model.task is None else model.task.schema
         self.compared: dict[str, _Cells] = {}
@@ -357,18 +358,23 @@ class _Writer:
 class _Cells:
     """Values of a table one by one; a column is taken out when it is first asked for, and kept."""
 
-    def __init__(self, frame: pd.DataFrame) -> None:
-        # Taking a column out carries the index along: a plain one is quicker.
-        self.frame = frame.set_axis(pd.RangeIndex(len(frame)), axis=0)
+    def __init__(self, table: pd.DataFrame | ModelRows) -> None:
+        self.table = table
         self.columns: dict[str, np.ndarray | None] = {}
 
     def value(self, name: str, row: int) -> Any:
         """A value; None where there is no such column."""
         if name not in self.columns:
-            there = name in self.frame.columns
-            self.columns[name] = self.frame[name].to_numpy(dtype=object) if there else None
+            self.columns[name] = self._take_out(name)
         column = self.columns[name]
         return None if column is None else column[row]
+
+    def _take_out(self, name: str) -> np.ndarray | None:
+        if isinstance(self.table, ModelRows):
+            return self.table.values_of(name)
+        if name not in self.table.columns:
+            return None
+        return np.array(self.table[name], dtype=object)
 
 
 def _is_missing(value: Any) -> bool:

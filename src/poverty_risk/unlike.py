@@ -10,6 +10,7 @@ import pandas as pd
 
 from poverty_risk.data_gaps import catalog_of
 from poverty_risk.model import RiskModel
+from poverty_risk.model_columns import ModelRows
 from poverty_risk.privacy import SMALL_COUNT
 from poverty_risk.wording import format_value, load_locale
 
@@ -76,42 +77,40 @@ def find_unlike(model: RiskModel, features: pd.DataFrame, locale: str = "zh") ->
     >>> find_unlike(model, pd.DataFrame({"income": [3.0, 30.0]}), "en")["text"].tolist()
     [nan, 'unlike any household that the model has learned from: income (30 times)']
     """
-    matrix = model.columns_.matrix(features)
-    at, distance = _find_far(model, matrix)
-    far: list[list[str]] = [[] for _ in range(len(matrix))]
+    rows = model.columns_.read(features)
+    at, distance = _find_far(model, rows.matrix)
+    far: list[list[str]] = [[] for _ in range(len(rows))]
     for place, names in zip(at, _order(model, distance), strict=True):
         far[place] = names
     index = features.index
     return pd.DataFrame(
         {
-            "unlike": np.isin(np.arange(len(matrix)), at),
+            "unlike": np.isin(np.arange(len(rows)), at),
             "features": pd.Series(far, index=index, dtype=object),
-            "text": pd.Series(describe_unlike(model, features, matrix, locale), index, "str"),
+            "text": pd.Series(describe_unlike(model, rows, locale), index, "str"),
         },
         index=index,
     )
 
 
-def describe_unlike(
-    model: RiskModel, features: pd.DataFrame, matrix: np.ndarray, locale: str = "zh"
-) -> np.ndarray:
+def describe_unlike(model: RiskModel, rows: ModelRows, locale: str = "zh") -> np.ndarray:
     """The texts of `find_unlike`, shape (n,), None where nothing is far.
 
     Parameters
     ----------
-    model, features, locale
+    model, locale
         See `find_unlike`.
-    matrix
-        The features as the model's columns turn them into numbers, shape (n, n_features).
+    rows
+        Features as the model's columns read them.
     """
     words, catalog = load_locale(locale), catalog_of(model)
-    texts = np.full(len(matrix), None, dtype=object)
-    at, distance = _find_far(model, matrix)
+    texts = np.full(len(rows), None, dtype=object)
+    at, distance = _find_far(model, rows.matrix)
     for place, names in zip(at, _order(model, distance), strict=True):
         told = [
             words["unlike"]["feature"].format(
                 label=catalog[name].label(locale),
-                value=format_value(features[name].iloc[place], catalog[name].unit, locale),
+                value=format_value(rows.values_of(name)[place], catalog[name].unit, locale),
             )
             for name in names[:MOST_NAMED]
         ]

@@ -182,6 +182,12 @@ def label_known_by(
     return pd.DatetimeIndex(horizon.end(as_of_dates) + pd.Timedelta(days=lag_days))
 
 
+def _read_dates(items: Any) -> pd.DatetimeIndex:
+    if isinstance(items, pd.DatetimeIndex):
+        return items
+    return pd.DatetimeIndex(pd.to_datetime(pd.Series(list(items), dtype=object), format="ISO8601"))
+
+
 def parse_as_of_dates(dates: Any) -> pd.DatetimeIndex:
     """Read one or several as-of dates into a sorted index of whole days without repeats.
 
@@ -190,11 +196,11 @@ def parse_as_of_dates(dates: Any) -> pd.DatetimeIndex:
     DeclarationError
         A value is not a date, or carries a time of day.
     """
-    items = [dates] if isinstance(dates, str) or not hasattr(dates, "__iter__") else list(dates)
+    items = [dates] if isinstance(dates, str) or not hasattr(dates, "__iter__") else dates
     try:
-        index = pd.DatetimeIndex(pd.to_datetime(pd.Series(items, dtype=object), format="ISO8601"))
+        index = _read_dates(items)
     except (ValueError, TypeError, OverflowError):
-        found = reprlib.repr(items)
+        found = reprlib.repr(list(items))
         raise DeclarationError(
             Fault("as_of_date", found, "dates such as '2024-01-01'", "Correct the date.")
         ) from None

@@ -283,12 +283,18 @@ class Catalog:
 
     def tables_of(self, name: str) -> tuple[str, ...]:
         """History tables that a feature is computed from, through all its formulas."""
-        spec = self[name]
-        if spec.table is not None:
-            return (spec.table,)
-        used = find_names(str(spec.formula))
-        parts = [part for part in self.names if part in used]
-        return tuple(dict.fromkeys(table for part in parts for table in self.tables_of(part)))
+        return self._tables[self[name].name]
+
+    @functools.cached_property
+    def _tables(self) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {
+            spec.name: (spec.table,) for spec in self.specs if spec.table is not None
+        }
+        for spec in (spec for stage in self.formula_stages for spec in stage):
+            used = find_names(str(spec.formula))
+            parts = [part for part in self.names if part in used]
+            found[spec.name] = tuple(dict.fromkeys(t for part in parts for t in found[part]))
+        return found
 
     @property
     def themes(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ trees: the table orders choices, it is no result.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,11 +82,14 @@ class Choice:
         Cohort that is learned from; None: the one that is scored.
     settings
         Parameters of the trees that differ from `SETTINGS`; None: logistic regression.
+    logistic
+        Share of logistic regression, on the same rows, in the mean of log-odds with the trees.
     """
 
     left_out: tuple[str, ...] = ()
     cohort: str | None = "everyone"
     settings: Mapping[str, Any] | None = field(default_factory=dict)
+    logistic: float = 0.0
 
     def fit(
         self, study: Study, rows: pd.Series, cohort: str
@@ -99,7 +103,11 @@ class Choice:
         task = study.task(LABEL, cohort)
         model = RiskModel(study.catalog.select(names), task, **(SETTINGS | dict(self.settings)))
         model.fit(learned, rows)
-        return lambda asked: model.margin(asked).to_numpy()
+        if not self.logistic:
+            return lambda asked: model.margin(asked).to_numpy()
+        beside = dataclasses.replace(self, settings=None).fit(study, rows, cohort)
+        share = self.logistic
+        return lambda asked: (1 - share) * model.margin(asked).to_numpy() + share * beside(asked)
 
 
 CHOICES = {
@@ -108,6 +116,9 @@ CHOICES = {
     "six_leaves": Choice(settings={"num_leaves": 6, "max_depth": 3, "n_estimators": 300}),
     "learned_from_the_scored_alone": Choice(cohort=None),
     "logistic_on_the_scored": Choice(cohort=None, settings=None),
+    "logistic_on_everyone": Choice(settings=None),
+    "half_logistic": Choice(logistic=0.5),
+    "quarter_logistic": Choice(logistic=0.25),
     "no_directions": Choice(settings={"monotone": False}),
     "three_seeds": Choice(settings={"n_seeds": 3}),
 }

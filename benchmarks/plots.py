@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 mpl.rcParams["svg.hashsalt"] = "poverty_risk"  # the same figures, the same file
 
 OURS, PEER, FLOOR = "#1f6f8b", "#b9b9b9", "#e0a030"
-COLOURS = {"tables": OURS, "predict": FLOOR}
+COLOURS = {"tables": OURS, "seconds": OURS, "predict": FLOOR, "scan_seconds": FLOOR}
 
 
 def draw_plots(results: dict[str, Any], folder: Path) -> list[tuple[str, Path]]:
@@ -61,10 +61,65 @@ def _shapes(axes: Axes, figures: dict[str, Any]) -> None:
     draw_bars(axes, values, "times as fast as pred_contrib", log=True)
 
 
+def draw_growth(axes: Axes, runs: list[dict[str, Any]], by: str, sides: dict[str, str]) -> None:
+    """Lines over what grows, on logarithmic axes: a straight one of slope one is in proportion."""
+    for side, label in sides.items():
+        known = [run for run in runs if side in run]
+        colour = COLOURS.get(side, PEER)
+        sizes = [run[by] for run in known]
+        axes.plot(sizes, [run[side] for run in known], "o-", ms=4, color=colour, label=label)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    sizes = [run[by] for run in runs]
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.minorticks_off()
+    axes.set_xlabel(by)
+    axes.legend(frameon=False, fontsize=8)
+
+
+RATES = {"tables": "tables", "predict": "plain predict", "pred_contrib": "pred_contrib"}
+SECONDS = {"seconds": "features", "scan_seconds": "scan of the same columns"}
+
+
+def _by_households(axes: Axes, figures: dict[str, Any]) -> None:
+    beside = [
+        {"households": p["households"], "pandas": p["pandas_seconds"][1]} for p in figures["pandas"]
+    ]
+    pandas = f"pandas, {figures['pandas'][0]['features']} of the features, in memory"
+    draw_growth(axes, figures["by_households"], "households", SECONDS)
+    axes.plot(
+        *zip(*[run.values() for run in beside], strict=True), "o-", ms=4, color=PEER, label=pandas
+    )
+    axes.legend(frameon=False, fontsize=8)
+    axes.set_ylabel("seconds")
+
+
+def _by_dates(axes: Axes, figures: dict[str, Any]) -> None:
+    draw_growth(axes, figures["by_dates"], "dates", SECONDS)
+    axes.set_ylabel("seconds")
+
+
+def _by_trees(axes: Axes, figures: dict[str, Any]) -> None:
+    draw_growth(axes, figures["by_trees"], "trees", RATES)
+    axes.set_ylabel("rows a second")
+
+
+def _by_depth(axes: Axes, figures: dict[str, Any]) -> None:
+    draw_growth(axes, figures["by_depth"], "depth", RATES)
+    axes.set_ylabel("rows a second")
+
+
 PLOTS: dict[str, tuple[str, Callable[[Axes, dict[str, Any]], None]]] = {
     "explanation-sides": (
         "Explanations: ours, peers, and plain predict as the floor",
         _explanation,
     ),
     "explanation-shapes": ("Explanations: shapes of forest", _shapes),
+    "growth-households": ("Features: growth with households", _by_households),
+    "growth-dates": ("Features: growth with as-of dates", _by_dates),
+    "growth-trees": ("Explanations: growth with trees", _by_trees),
+    "growth-depth": (
+        "Explanations: growth with depth (leaves as many as it allows, up to 255)",
+        _by_depth,
+    ),
 }

@@ -1,5 +1,6 @@
 """History tables: the same history from any file, nothing changed later, nothing lost silently."""
 
+import json
 import logging
 import os
 import subprocess
@@ -25,6 +26,7 @@ from poverty_risk import (
 from poverty_risk.declarations import parse_declaration
 from poverty_risk.engine import make_points, run_in_chunks, scatter
 from poverty_risk.exceptions import DeclarationError, FeatureError, HistoryError
+from poverty_risk.history_chunks import HistoryFolder
 from poverty_risk.point_index import check_point_index
 from poverty_risk.schema import Schema
 from poverty_risk.validation import validate_table
@@ -822,3 +824,27 @@ def test_one_mistyped_year_does_not_move_the_end_of_the_data():
         {"shock": pd.concat([frame, late])}, schema, observed_to="2025-06-01"
     )
     assert told.observed_to == pd.Timestamp("2025-06-01")
+
+
+def test_a_folder_tells_where_its_data_end_but_not_where_they_cannot(tmp_path):
+    days = pd.date_range("2022-01-01", periods=1200, freq="D")
+    frame = pd.DataFrame({"household_id": "a", "event_date": days, "known_date": days})
+    schema = load_schema("archive")
+    tables = HistoryTables.from_frames({"shock": frame.assign(kind="flood")}, schema)
+    tables.write(tmp_path / "county")
+    manifest = json.loads((tmp_path / "county/history.json").read_text())
+    assert manifest["end"] == "2025-04-15"
+    assert read_history(tmp_path / "county").observed_to == pd.Timestamp("2025-04-15")
+    given = read_history(tmp_path / "county", observed_to="2025-06-01")
+    assert given.observed_to == pd.Timestamp("2025-06-01")
+    # What was written with an end that somebody gave is read with the end of its records.
+    given.write(tmp_path / "given")
+    assert read_history(tmp_path / "given").observed_to == pd.Timestamp("2025-04-15")
+    mistyped = frame.assign(kind="flood").astype(object)
+    mistyped.loc[0, ["event_date", "known_date"]] = "2042-03-01"
+    told = HistoryTables.from_frames({"shock": mistyped}, schema, observed_to="2025-06-01")
+    told.write(tmp_path / "mistyped")
+    assert "end" not in json.loads((tmp_path / "mistyped/history.json").read_text())
+    for read in (read_history, HistoryFolder):
+        with pytest.raises(HistoryError, match="mistyped"):
+            read(tmp_path / "mistyped")

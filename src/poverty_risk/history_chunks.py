@@ -22,7 +22,7 @@ from poverty_risk.observation import find_end, read_end
 from poverty_risk.schema import Schema, load_schema
 from poverty_risk.tables import HistoryTables, digest_tables, read_history
 from poverty_risk.validation import REJECTED_COLUMNS
-from poverty_risk.written_folder import find_written_digest, hash_manifest
+from poverty_risk.written_folder import find_written_digest, find_written_end, hash_manifest
 
 __all__ = ["HOUSEHOLDS_PER_CHUNK", "HistoryFolder", "find_counties", "iter_history"]
 
@@ -186,6 +186,7 @@ class HistoryFolder:
         end, end_faults = read_end(observed_to)
         if faults := faults + find_line_faults(self._line) + end_faults:
             raise HistoryError(faults)
+        end = end or find_written_end(self._folder)
         self._end = find_end(self._known_dates()) if end is None else end
 
     @property

@@ -30,7 +30,7 @@ from poverty_risk.schema import Schema, load_schema
 from poverty_risk.structure import validate_each
 from poverty_risk.validation import REJECTED_COLUMNS
 from poverty_risk.windows import parse_as_of_dates
-from poverty_risk.written_folder import read_written, write_folder
+from poverty_risk.written_folder import find_written_end, read_written, write_folder
 
 __all__ = ["HistoryTables", "digest_tables", "read_history"]
 
@@ -300,7 +300,8 @@ class HistoryTables:
             )
             for name in self.names
         }
-        write_folder(Path(folder), tables, self._line, digest_tables(self._schema))
+        end = _find_sure_end(tables)
+        write_folder(Path(folder), tables, self._line, digest_tables(self._schema), end)
         return Path(folder)
 
 
@@ -392,9 +393,17 @@ def read_history(
     if not faults + line_faults:
         written = read_written(folder, digest_tables(declared))
         if written is not None:
-            return _trust(written, declared, given, observed_to)
+            return _trust(written, declared, given, observed_to, find_written_end(folder))
     loads = {name: functools.partial(read_table_file, path) for name, path in files.items()}
     return _validate(loads, declared, given, observed_to, faults + line_faults)
+
+
+def _find_sure_end(records: Mapping[str, pa.Table]) -> pd.Timestamp | None:
+    """Where records end; None where a reader has to be told that they cannot end there."""
+    try:
+        return find_end(table["known_date"] for table in records.values())
+    except HistoryError:
+        return None
 
 
 def _trust(
@@ -402,6 +411,7 @@ def _trust(
     schema: Schema,
     line: Mapping[int, float] | None,
     observed_to: str | pd.Timestamp | None,
+    written_end: pd.Timestamp | None,
 ) -> HistoryTables:
     """Records that were validated before they were written."""
     end, faults = read_end(observed_to)
@@ -412,5 +422,6 @@ def _trust(
         for name, table in written.items()
     }
     nothing = pd.DataFrame(columns=list(REJECTED_COLUMNS))
+    end = end or written_end
     end = find_end(table["known_date"] for table in records.values()) if end is None else end
     return _told_of(HistoryTables(schema, records, nothing, {}, line, end))

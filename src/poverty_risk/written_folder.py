@@ -8,7 +8,9 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -21,6 +23,7 @@ __all__ = [
     "MANIFEST_FILE",
     "find_previous",
     "find_written_digest",
+    "find_written_end",
     "hash_manifest",
     "read_written",
     "write_folder",
@@ -37,6 +40,9 @@ MANIFEST_FILE = "history.json"
 
 MANIFEST_FORMAT = 1
 """Goes up whenever validation or canonical order change, so that older folders are validated anew."""
+
+HASHERS = 2
+"""Files hashed at a time."""
 
 ROWS_PER_GROUP = 32_768
 """Rows of a table that are written, and can be read, at a time: a few thousand households."""
@@ -72,16 +78,28 @@ def find_written_digest(folder: Path, schema: str) -> str | None:
     schema
         Digest of the declared tables that the records were validated against.
     """
-    digest = hash_manifest(folder)
+    digest, manifest = hash_manifest(folder), _read_manifest(folder)
+    if manifest is None:
+        return None
+    manifest.pop("end", None)
+    if manifest != {"format": MANIFEST_FORMAT, "schema": schema, "files": _hash_files(folder)}:
+        logger.info("'%s' is not as it was written: all of it is validated.", folder.name)
+        return None
+    return digest
+
+
+def find_written_end(folder: Path) -> pd.Timestamp | None:
+    """Where the data of a folder end, as `write_folder` was told; None where it was not."""
+    end = (_read_manifest(folder) or {}).get("end")
+    return None if end is None else pd.Timestamp(end)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
     try:
         manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
     except (OSError, ValueError):
         return None
-    expected = {"format": MANIFEST_FORMAT, "schema": schema, "files": _hash_files(folder)}
-    if manifest != expected:
-        logger.info("'%s' is not as it was written: all of it is validated.", folder.name)
-        return None
-    return digest
+    return manifest if isinstance(manifest, dict) else None
 
 
 def hash_manifest(folder: Path) -> str | None:
@@ -94,15 +112,20 @@ def hash_manifest(folder: Path) -> str | None:
 
 
 def _hash_files(folder: Path) -> dict[str, str]:
-    hashes = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-            continue
-        hashes[path.name] = ""  # a table that is a folder of files was not written here
-        if path.is_file():
-            with path.open("rb") as file:
-                hashes[path.name] = hashlib.file_digest(file, "blake2b").hexdigest()
-    return hashes
+    paths = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    ]
+    with ThreadPoolExecutor(HASHERS) as pool:
+        return dict(zip((path.name for path in paths), pool.map(_hash_file, paths), strict=True))
+
+
+def _hash_file(path: Path) -> str:
+    if not path.is_file():
+        return ""  # a table that is a folder of files was not written here
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
 def write_folder(
@@ -110,6 +133,7 @@ def write_folder(
     tables: Mapping[str, pa.Table],
     line: Mapping[int, float] | None,
     schema: str = "",
+    end: pd.Timestamp | None = None,
 ) -> None:
     """Write one Parquet file per table, the line as CSV, and what `read_written` needs to trust them.
 
@@ -126,6 +150,8 @@ def write_folder(
         Poverty line by year.
     schema
         Digest of the declared tables that the records were validated against.
+    end
+        Where the data end, so that a reader need not look through all of them; None if unknown.
 
     Raises
     ------
@@ -147,6 +173,8 @@ def write_folder(
             lines = pd.DataFrame({"year": list(line), "line": list(line.values())})
             lines.to_csv(temporary / LINE_FILE, index=False)
         manifest = {"format": MANIFEST_FORMAT, "schema": schema, "files": _hash_files(temporary)}
+        if end is not None:
+            manifest["end"] = end.date().isoformat()
         (temporary / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         _exchange(temporary, folder)
     finally:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from poverty_risk import (
+    HistoryTables,
     RiskModel,
     build_features,
     build_prediction_points,
@@ -14,6 +15,7 @@ from poverty_risk import (
     collect_looks,
     evaluate_seen,
     label_returns,
+    load_schema,
     make_household_history,
     select_seen,
 )
@@ -21,7 +23,7 @@ from poverty_risk.boosting import Rows
 from poverty_risk.config import load_config
 from poverty_risk.evaluation import compute_budget_table, compute_metrics
 from poverty_risk.exceptions import DeclarationError, FeatureError
-from poverty_risk.workflows import evaluate_rounds
+from poverty_risk.workflows import evaluate_rounds, rounds
 from poverty_risk.workflows.office import keep_visit_list, read_looks, read_visit_lists
 from small_county import train_small_county
 
@@ -282,20 +284,47 @@ def test_rounds_evaluate_a_model(tmp_path):
             build_visit_list(households, capacity=80, as_of_date=date, random_share=0.5, first=())
         )
         keep_visit_list(config, lists[-1])
+    # Visits of the history, soon after the list, and one that came back in a workbook.
+    looks, rows = collect_looks(lists[1:2]), small.tables["visit"]
+    on_time = rows["event_date"].between("2022-07-01", "2022-09-30")
+    made = set(rows.loc[on_time, "household_id"].astype(str))
+    listed = looks.index.get_level_values("household_id")[looks["visited"]]
+    returned = sorted(set(listed) - made)[:1]
+    (tmp_path / "office_only").mkdir(exist_ok=True)
+    pd.DataFrame(
+        {"household_id": returned, "event_date": pd.to_datetime(["2022-07-20"])}
+    ).to_parquet(tmp_path / "office_only" / "visit.parquet")
+    there = looks.index.get_level_values("household_id").isin([*made, *returned])
+    looks = looks.assign(visited=looks["visited"] & there)
+    assert 10 < looks["visited"].sum() < 80
     found = evaluate_rounds(config, small.tables, tmp_path / "model")
-    assert found.sample["visited"] == 80
+    assert found.sample["visited"] == looks["visited"].sum()
     expected = evaluate_seen(
-        label_returns(small.tables, collect_looks(lists[1:2]), "12mo", "any"),
-        collect_looks(lists[1:2]),
-        {
-            "model": small.model.risk(
-                build_features(small.tables, collect_looks(lists[1:2]), small.model.catalog)
-            )
-        },
+        label_returns(small.tables, looks, "12mo", "any"),
+        looks,
+        {"model": small.model.risk(build_features(small.tables, looks, small.model.catalog))},
         budgets=config.evaluation.budgets,
         replicates=1,
     )
     pd.testing.assert_series_equal(found.metrics["estimate"], expected.metrics["estimate"])
+
+
+def test_where_no_visit_is_on_record_all_that_were_planned_count(tmp_path, caplog):
+    config = load_config("configs/quick.yaml", {"output": str(tmp_path)})
+    days = pd.to_datetime(["2024-01-01"] * 3)
+    index = pd.MultiIndex.from_arrays([["a", "b", "c"], days], names=["household_id", "as_of_date"])
+    looks = pd.DataFrame({"visited": [True, True, False], "propensity": 0.5}, index=index)
+
+    def keep(**visits):
+        frame = pd.DataFrame(visits, dtype=object).assign(known_date=visits["event_date"])
+        tables = HistoryTables.from_frames({"visit": frame}, load_schema("archive"))
+        return rounds._keep_made(config, tables, looks)["visited"].tolist()
+
+    late = keep(household_id=["a", "b"], event_date=["2023-12-31", "2024-04-02"], purpose="alert")
+    assert late == [True, True, False]
+    assert "None of 2 planned visits is on record" in caplog.text
+    some = keep(household_id=["b", "c"], event_date=["2024-04-01", "2024-01-01"], purpose="alert")
+    assert some == [False, True, False]
 
 
 def test_thresholds_of_tiers_count_a_row_by_its_weight():

@@ -540,3 +540,17 @@ def test_risk_types_are_the_official_words():
     for locale in LOCALES:
         assert set(load_locale(locale)["risk_types"]) == codes
     assert {spec.risk_type for spec in CATALOG.specs} <= codes
+
+
+@pytest.mark.parametrize("locale", ["zh", "en"])
+@pytest.mark.parametrize("half", [1.365, 0.125, 2.5, 1.005, 12500.5, 123456785.0])
+def test_halves_are_shown_alike_whatever_the_order_of_a_sum(half, locale):
+    near = [half, np.nextafter(half, 0), np.nextafter(half, np.inf), np.nextafter(half, 0) - 1e-16]
+    for unit in ("times", "ratio", "yuan", "days", "number"):
+        assert len({format_value(value, unit, locale) for value in near}) == 1
+    assert format_value(1.365, "times", "en") == format_value(1.3650000000000002, "times", "en")
+
+
+def test_large_numbers_are_not_moved():
+    assert format_value(987_654_321.0, "number", "en") == "987,654,321"
+    assert format_value(0.0, "yuan", "en") == "0 yuan"

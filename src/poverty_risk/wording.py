@@ -30,6 +30,10 @@ NEARLY = 1e-9
 """Steps begin at round numbers; 0.1 must not miss its step by the last bit of a float."""
 
 
+HALVES = 1e-12
+"""Numbers so near below a half, as a share of themselves, are rounded up with it."""
+
+
 class Step(Declared):
     """How numbers are written from a size on.
 
@@ -204,14 +208,22 @@ def _choose_step(number: float, steps: tuple[Step, ...]) -> Step:
     for step in steps[1:]:
         if step.positive and number < 0:
             continue
-        shown = round(abs(number) / chosen.per, chosen.decimals) * chosen.per
+        shown = _round(number, chosen) * chosen.per
         if shown >= step.least - NEARLY:
             chosen = step
     return chosen
 
 
+def _round(number: float, step: Step) -> float:
+    """The size of a number as it is shown, halves up.
+
+    A half that arithmetic missed by its last bits is one: engines that add in another order tell the same.
+    """
+    return round(abs(number) / step.per * (1.0 + HALVES), step.decimals)
+
+
 def _fill(step: Step, number: float, thousands: str) -> str:
-    shown = round(abs(number) / step.per, step.decimals)
+    shown = _round(number, step)
     if shown == 0:
         special = step.tiny if number > 0 and step.tiny else step.zero
         return special or step.text.format(n="0")

@@ -11,6 +11,7 @@ import pandas as pd
 from poverty_risk.config import Config
 from poverty_risk.file_lock import hold_lock
 from poverty_risk.privacy import hash_id
+from poverty_risk.tables import HistoryTables
 from poverty_risk.visits import VisitList
 from poverty_risk.whole_files import write_private_table
 
@@ -29,6 +30,7 @@ __all__ = [
     "read_lookup",
     "read_office_table",
     "read_visit_lists",
+    "read_visits",
     "write_lookup",
 ]
 
@@ -128,6 +130,18 @@ def read_looks(config: Config) -> pd.DataFrame:
     """
     rows = _read_rounds(config).set_index(["household_id", "as_of_date"])
     return rows[["visited", "propensity"]]
+
+
+def read_visits(config: Config, tables: HistoryTables) -> pd.DataFrame:
+    """Visits that were made, by history and feedback: household_id, event_date; repeats are kept."""
+    columns = ["household_id", "event_date"]
+    returned = config.output / OFFICE_ONLY / FEEDBACK[1]
+    parts = [read_office_table(returned)[columns]] if returned.is_file() else []
+    parts += [tables["visit"][columns]] if "visit" in tables else []
+    if not parts:
+        return pd.DataFrame({"household_id": [], "event_date": pd.to_datetime([])})
+    visits = pd.concat([part.astype({"household_id": str}) for part in parts], ignore_index=True)
+    return visits.assign(event_date=pd.to_datetime(visits["event_date"]))
 
 
 def _read_rounds(config: Config) -> pd.DataFrame:

@@ -115,7 +115,6 @@ def predict_all(config: Config, study: Study, name: str, seconds: int) -> dict[s
         fits["EBM"] = lambda: fit_ebm(narrow, own)
         fits["EBM, broad cohort"] = lambda: fit_ebm(learned, rows)
     if seconds and can_import("flaml") and can_import("xgboost"):
-        fits["FLAML"] = lambda: fit_automl(narrow, own, seconds)
         fits["FLAML, broad cohort"] = lambda: fit_automl(learned, rows, seconds)
     risks, took = {}, {}
     for peer, fit in fits.items():

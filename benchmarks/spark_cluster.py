@@ -300,7 +300,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "pyspark": metadata.version("pyspark"),
         "java": java.splitlines()[0],
     }
-    for households in (options.households, options.larger):
+    for size, households in (("county", options.households), ("larger", options.larger)):
         if not households:
             continue
         with tempfile.TemporaryDirectory() as folder:
@@ -310,14 +310,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             found["local_to_plain"] = round(
                 found["local"]["seconds"] / found["plain"]["seconds"], 2
             )
-            if households == options.households:
+            if size == "county":
                 whole = run_fresh(__file__, "cluster", folder, "no", "0")
                 found["cluster"] = whole
                 tasks = str(whole["tasks"])
                 found["cluster_that_loses_a_worker"] = run_fresh(
                     __file__, "cluster", folder, "yes", tasks
                 )
-        figures[f"{households}_households"] = found
+        figures[size] = found
     return figures
 
 

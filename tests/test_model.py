@@ -345,3 +345,20 @@ def test_folds_leave_villages_whole(fitted, monkeypatch):
     clone(first).set_params(refit=True).fit(features, labels, groups=villages)
     assert seen[0].eq(1).all()
     assert len(seen[0]) == 7
+
+
+def test_rows_that_another_model_read_are_read_again():
+    index = pd.MultiIndex.from_product(
+        [[f"h{i}" for i in range(400)], pd.to_datetime(["2021-01-01"])],
+        names=["household_id", "as_of_date"],
+    )
+    rng = np.random.default_rng(0)
+    features = pd.DataFrame(rng.normal(size=(400, 2)), index=index, columns=["income", "age"])
+    labels = (features["income"] < -0.5).astype(float)
+    settings = {"n_estimators": 9, "calibration": None, "early_stopping_rounds": None}
+    one = RiskModel(**settings).fit(features, labels)
+    other = RiskModel(**settings).fit(features[["age", "income"]], labels)
+    told = explain_risk(other, explain_risk(one, features).rows)
+    pd.testing.assert_series_equal(told.risk, other.risk(features))
+    features["income"] = 0.0  # what the caller writes later is not what was explained
+    assert told.features["income"].std() > 0.5

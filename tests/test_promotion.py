@@ -40,6 +40,7 @@ from poverty_risk.tracking import promotion as edge
 from poverty_risk.tracking.promotion import record_decision, roll_back
 from poverty_risk.tracking.versions import find_version
 from poverty_risk.workflows import promotion as workflow
+from poverty_risk.workflows.training import find_shared_task
 from small_county import pick_features
 
 pytestmark = pytest.mark.filterwarnings(
@@ -664,7 +665,7 @@ def test_models_of_other_tasks_are_not_compared(trained):
     other = RiskModel.load(config.output / "model_15")
     other.task = replace(other.task, label="any")
     with pytest.raises(DeclarationError, match="identified 12mo against archive at_risk any 12mo"):
-        workflow._shared_task([one, other])
+        find_shared_task([one, other])
 
 
 def test_budget_is_that_of_the_visit_lists(trained):

@@ -848,3 +848,21 @@ def test_a_folder_tells_where_its_data_end_but_not_where_they_cannot(tmp_path):
     for read in (read_history, HistoryFolder):
         with pytest.raises(HistoryError, match="mistyped"):
             read(tmp_path / "mistyped")
+
+
+def test_an_end_that_somebody_moved_is_not_believed(tmp_path):
+    days = pd.date_range("2022-01-01", periods=30, freq="D")
+    frame = pd.DataFrame({"household_id": "a", "event_date": days, "known_date": days})
+    tables = HistoryTables.from_frames({"shock": frame.assign(kind="flood")}, load_schema("archive"))
+    tables.write(tmp_path / "county")
+    path = tmp_path / "county/history.json"
+    manifest = json.loads(path.read_text())
+    for end in ("2030-01-01", 5, "", [1], None):
+        path.write_text(json.dumps(manifest | {"end": end}))
+        for read in (read_history, HistoryFolder):
+            assert read(tmp_path / "county").observed_to == tables.observed_to
+    del manifest["end"], manifest["seal"]  # as an earlier version wrote it
+    path.write_text(json.dumps(manifest))
+    history = HistoryFolder(tmp_path / "county")
+    assert not history.is_whole
+    assert history.observed_to == tables.observed_to

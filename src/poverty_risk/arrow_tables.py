@@ -18,7 +18,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from poverty_risk.exceptions import Fault, HistoryError
-from poverty_risk.written_folder import LINE_FILE, find_previous
+from poverty_risk.written_folder import LINE_FILE, SUFFIXES, find_previous
 
 __all__ = [
     "compute_fingerprint",
@@ -194,7 +194,7 @@ def _csv_fault(path: Path, error: Exception) -> Fault:
     return Fault(path.name, f"unreadable ({type(error).__name__})", expected, "Export it again.")
 
 
-_READERS = {".parquet": _read_parquet, ".csv": _read_csv}
+_READERS = dict(zip(SUFFIXES, (_read_parquet, _read_csv), strict=True))
 
 
 def read_line(folder: Path) -> tuple[dict[int, float] | None, list[Fault]]:

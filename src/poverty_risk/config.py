@@ -302,6 +302,11 @@ class Config(Declared):
     visits: VisitSettings = VisitSettings()
     cycle: Cycle = Cycle()
 
+    @property
+    def mlflow_folder(self) -> Path:
+        """Where the MLflow store is, unless the environment names another."""
+        return self.output / "mlflow"
+
     @model_validator(mode="after")
     def _has_a_place_for_imports(self) -> Config:
         if self.cycle.sources and self.history.source != "folder":

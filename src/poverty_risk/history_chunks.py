@@ -22,7 +22,7 @@ from poverty_risk.observation import find_end, read_end
 from poverty_risk.schema import Schema, load_schema
 from poverty_risk.tables import HistoryTables, digest_tables, read_history
 from poverty_risk.validation import REJECTED_COLUMNS
-from poverty_risk.written_folder import find_written_digest, find_written_end, hash_manifest
+from poverty_risk.written_folder import find_written, hash_manifest
 
 __all__ = ["HOUSEHOLDS_PER_CHUNK", "HistoryFolder", "find_counties", "iter_history"]
 
@@ -170,8 +170,8 @@ class HistoryFolder:
         self._schema = schema if isinstance(schema, Schema) else load_schema(schema)
         self._whole: HistoryTables | None = None
         find_table_files(self._folder)  # no such folder
-        digest = find_written_digest(self._folder, digest_tables(self._schema))
-        if digest is None:
+        written = find_written(self._folder, digest_tables(self._schema))
+        if written is None:
             logger.warning(
                 "'%s' was not written by this package, or touched since: all of it is read and "
                 "validated in memory. read_history(...).write(...) once makes it readable in parts.",
@@ -181,12 +181,12 @@ class HistoryFolder:
             self._line, self._end = self._whole.line, self._whole.observed_to
             self._digest = _hash_whole(self._whole)
             return
-        self._digest = digest
+        self._digest = written.digest
         self._line, faults = read_line(self._folder) if line is None else (dict(line), [])
         end, end_faults = read_end(observed_to)
         if faults := faults + find_line_faults(self._line) + end_faults:
             raise HistoryError(faults)
-        end = end or find_written_end(self._folder)
+        end = end or written.end
         self._end = find_end(self._known_dates()) if end is None else end
 
     @property

@@ -64,6 +64,12 @@ class ModelRows:
             self.matrix[:, position].astype(object) if column is None else np.array(column, object)
         )
 
+    def value(self, name: str, row: int) -> Any:
+        """Number or code of a feature in one row."""
+        position = self.columns.places[name]
+        column = self.coded.get(position)
+        return self.matrix[row, position].item() if column is None else column.iloc[row]
+
     def take(self, mask: np.ndarray) -> ModelRows:
         """The rows under a mask."""
         if mask.all():
@@ -134,7 +140,7 @@ class ModelColumns:
         return features.iloc[:, _find_columns(features, self.labels)].set_axis(self.labels, axis=1)
 
     def read(self, features: pd.DataFrame | ModelRows) -> ModelRows:
-        """These columns as rows of the model; what was read before is given back.
+        """These columns as rows of the model; what it read before is given back.
 
         Raises
         ------
@@ -142,7 +148,7 @@ class ModelColumns:
             A column is not there, or holds no numbers where the model saw numbers.
         """
         if isinstance(features, ModelRows):
-            return features
+            return features if features.columns is self else self.read(features.given)
         given = features.copy(deep=False)  # what the caller writes into it later is not ours
         places = _find_columns(given, self.labels)
         # All numbers at once: column by column costs more than the rest of a household's answer.

@@ -21,6 +21,7 @@ from poverty_risk.wording import (
     format_horizon,
     format_value,
     load_locale,
+    round_size,
     write_sentence,
 )
 
@@ -419,7 +420,7 @@ def describe_risk(
     """
     words = load_locale(locale)["reasons"]
     key, base = ("of_hundred", 100) if risk >= 0.02 else ("of_hundred_rare", 1000)
-    count, beside = round(risk * base), ""
+    count, beside = int(round_size(risk * base)), ""
     if between is not None and not np.isnan(between).any():
         low, high = count_between(*between, base)
         beside = str(words["between"]).format(low=low, high=high)

@@ -30,7 +30,7 @@ from poverty_risk.schema import Schema, load_schema
 from poverty_risk.structure import validate_each
 from poverty_risk.validation import REJECTED_COLUMNS
 from poverty_risk.windows import parse_as_of_dates
-from poverty_risk.written_folder import find_written_end, read_written, write_folder
+from poverty_risk.written_folder import read_written, write_folder
 
 __all__ = ["HistoryTables", "digest_tables", "read_history"]
 
@@ -393,7 +393,8 @@ def read_history(
     if not faults + line_faults:
         written = read_written(folder, digest_tables(declared))
         if written is not None:
-            return _trust(written, declared, given, observed_to, find_written_end(folder))
+            records, facts = written
+            return _trust(records, declared, given, observed_to, facts.end)
     loads = {name: functools.partial(read_table_file, path) for name, path in files.items()}
     return _validate(loads, declared, given, observed_to, faults + line_faults)
 

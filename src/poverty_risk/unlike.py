@@ -110,7 +110,7 @@ def describe_unlike(model: RiskModel, rows: ModelRows, locale: str = "zh") -> np
         told = [
             words["unlike"]["feature"].format(
                 label=catalog[name].label(locale),
-                value=format_value(rows.values_of(name)[place], catalog[name].unit, locale),
+                value=format_value(rows.value(name, place), catalog[name].unit, locale),
             )
             for name in names[:MOST_NAMED]
         ]

@@ -14,6 +14,7 @@ import reprlib
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from poverty_risk.exceptions import DeclarationError, Fault
@@ -183,9 +184,9 @@ def label_known_by(
 
 
 def _read_dates(items: Any) -> pd.DatetimeIndex:
-    if isinstance(items, pd.DatetimeIndex):
-        return items
-    return pd.DatetimeIndex(pd.to_datetime(pd.Series(list(items), dtype=object), format="ISO8601"))
+    if isinstance(items, np.ndarray):
+        return pd.DatetimeIndex(items)
+    return pd.DatetimeIndex(pd.to_datetime(pd.Series(items, dtype=object), format="ISO8601"))
 
 
 def parse_as_of_dates(dates: Any) -> pd.DatetimeIndex:
@@ -196,11 +197,14 @@ def parse_as_of_dates(dates: Any) -> pd.DatetimeIndex:
     DeclarationError
         A value is not a date, or carries a time of day.
     """
-    items = [dates] if isinstance(dates, str) or not hasattr(dates, "__iter__") else dates
+    if isinstance(dates, pd.DatetimeIndex):
+        items: Any = dates.to_numpy()  # without a name and a frequency
+    else:
+        items = [dates] if isinstance(dates, str) or not hasattr(dates, "__iter__") else list(dates)
     try:
         index = _read_dates(items)
     except (ValueError, TypeError, OverflowError):
-        found = reprlib.repr(list(items))
+        found = reprlib.repr(items)
         raise DeclarationError(
             Fault("as_of_date", found, "dates such as '2024-01-01'", "Correct the date.")
         ) from None

@@ -21,6 +21,7 @@ __all__ = [
     "format_horizon",
     "format_value",
     "load_locale",
+    "round_size",
     "write_sentence",
 ]
 
@@ -208,22 +209,22 @@ def _choose_step(number: float, steps: tuple[Step, ...]) -> Step:
     for step in steps[1:]:
         if step.positive and number < 0:
             continue
-        shown = _round(number, chosen) * chosen.per
+        shown = round_size(number / chosen.per, chosen.decimals) * chosen.per
         if shown >= step.least - NEARLY:
             chosen = step
     return chosen
 
 
-def _round(number: float, step: Step) -> float:
-    """The size of a number as it is shown, halves up.
+def round_size(number: float, decimals: int = 0) -> float:
+    """The size of a number as it is told, halves up.
 
     A half that arithmetic missed by its last bits is one: engines that add in another order tell the same.
     """
-    return round(abs(number) / step.per * (1.0 + HALVES), step.decimals)
+    return round(abs(number) * (1.0 + HALVES), decimals)
 
 
 def _fill(step: Step, number: float, thousands: str) -> str:
-    shown = _round(number, step)
+    shown = round_size(number / step.per, step.decimals)
     if shown == 0:
         special = step.tiny if number > 0 and step.tiny else step.zero
         return special or step.text.format(n="0")

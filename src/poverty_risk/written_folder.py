@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -21,9 +21,10 @@ from poverty_risk.exceptions import Fault, HistoryError
 __all__ = [
     "LINE_FILE",
     "MANIFEST_FILE",
+    "SUFFIXES",
+    "Written",
     "find_previous",
-    "find_written_digest",
-    "find_written_end",
+    "find_written",
     "hash_manifest",
     "read_written",
     "write_folder",
@@ -48,7 +49,22 @@ ROWS_PER_GROUP = 32_768
 """Rows of a table that are written, and can be read, at a time: a few thousand households."""
 
 
-def read_written(folder: Path, schema: str) -> dict[str, pa.Table] | None:
+class Written(NamedTuple):
+    """What a folder that nobody has touched since says of itself.
+
+    Fields
+    ------
+    digest
+        Another one, another history.
+    end
+        Where the data end; None where the writer could not be sure.
+    """
+
+    digest: str
+    end: pd.Timestamp | None
+
+
+def read_written(folder: Path, schema: str) -> tuple[dict[str, pa.Table], Written] | None:
     """Tables that `write_folder` wrote and nobody has touched since; None where that is not so.
 
     Parameters
@@ -60,16 +76,19 @@ def read_written(folder: Path, schema: str) -> dict[str, pa.Table] | None:
 
     Returns
     -------
-    dict or None
-        Validated records by table name, with ``superseded_date``.
+    (dict, Written) or None
+        Validated records by table name, with ``superseded_date``; and what the folder says of itself.
     """
-    if find_written_digest(folder, schema) is None:
+    written = find_written(folder, schema)
+    if written is None:
         return None
-    return {path.stem: pq.read_table(path) for path in sorted(folder.glob("*.parquet"))}
+    tables = {path.stem: pq.read_table(path) for path in sorted(folder.glob("*.parquet"))}
+    # Replaced while it was read: what stands there now is read as any other folder.
+    return (tables, written) if hash_manifest(folder) == written.digest else None
 
 
-def find_written_digest(folder: Path, schema: str) -> str | None:
-    """Digest of a folder that `write_folder` wrote and nobody has touched since; otherwise None.
+def find_written(folder: Path, schema: str) -> Written | None:
+    """What a folder that `write_folder` wrote says of itself; None where it was touched since.
 
     Parameters
     ----------
@@ -78,28 +97,30 @@ def find_written_digest(folder: Path, schema: str) -> str | None:
     schema
         Digest of the declared tables that the records were validated against.
     """
-    digest, manifest = hash_manifest(folder), _read_manifest(folder)
-    if manifest is None:
-        return None
-    manifest.pop("end", None)
-    if manifest != {"format": MANIFEST_FORMAT, "schema": schema, "files": _hash_files(folder)}:
-        logger.info("'%s' is not as it was written: all of it is validated.", folder.name)
-        return None
-    return digest
-
-
-def find_written_end(folder: Path) -> pd.Timestamp | None:
-    """Where the data of a folder end, as `write_folder` was told; None where it was not."""
-    end = (_read_manifest(folder) or {}).get("end")
-    return None if end is None else pd.Timestamp(end)
-
-
-def _read_manifest(folder: Path) -> dict[str, Any] | None:
     try:
-        manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
+        content = (folder / MANIFEST_FILE).read_bytes()
+        manifest = json.loads(content)
     except (OSError, ValueError):
         return None
-    return manifest if isinstance(manifest, dict) else None
+    end = manifest.get("end") if isinstance(manifest, dict) else None
+    if manifest != _describe(folder, schema, end):
+        logger.info("'%s' is not as it was written: all of it is validated.", folder.name)
+        return None
+    return Written(_hash(content), None if end is None else pd.Timestamp(end))
+
+
+def _describe(folder: Path, schema: str, end: object) -> dict[str, Any]:
+    """The manifest of a folder as it stands."""
+    told = {"format": MANIFEST_FORMAT, "schema": schema, "files": _hash_files(folder)}
+    if end is not None:
+        # Sealed, because no file tells of it: an end moved by hand is no end that was written.
+        told["end"] = end
+        told["seal"] = _hash(json.dumps(told, sort_keys=True, default=str).encode())
+    return told
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def hash_manifest(folder: Path) -> str | None:
@@ -108,7 +129,7 @@ def hash_manifest(folder: Path) -> str | None:
         content = (folder / MANIFEST_FILE).read_bytes()
     except OSError:
         return None
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+    return _hash(content)
 
 
 def _hash_files(folder: Path) -> dict[str, str]:
@@ -172,9 +193,7 @@ def write_folder(
         if line is not None:
             lines = pd.DataFrame({"year": list(line), "line": list(line.values())})
             lines.to_csv(temporary / LINE_FILE, index=False)
-        manifest = {"format": MANIFEST_FORMAT, "schema": schema, "files": _hash_files(temporary)}
-        if end is not None:
-            manifest["end"] = end.date().isoformat()
+        manifest = _describe(temporary, schema, None if end is None else end.date().isoformat())
         (temporary / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         _exchange(temporary, folder)
     finally:

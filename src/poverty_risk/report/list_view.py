@@ -10,7 +10,7 @@ from typing import Any
 from poverty_risk.report.facts import CardFacts
 from poverty_risk.report.health import tells_of_health
 from poverty_risk.report.sheets import clean_text
-from poverty_risk.wording import load_locale
+from poverty_risk.wording import load_locale, round_size
 
 __all__ = ["build_list_cells"]
 
@@ -68,7 +68,7 @@ def _tell_risk(risk: float | None, texts: Mapping[str, str]) -> str:
     if risk is None:
         return texts["none"]
     name, base = ("of_hundred", 100) if risk >= RARE else ("of_thousand", 1000)
-    return texts[name].format(count=max(round(risk * base), 1))
+    return texts[name].format(count=max(int(round_size(risk * base)), 1))
 
 
 def _without_departments(check: str, locale: str) -> str:

@@ -20,7 +20,7 @@ from poverty_risk.history_chunks import HistoryFolder, find_counties
 from poverty_risk.schema import Schema
 from poverty_risk.spark.queries import VIEW
 from poverty_risk.tables import HistoryTables, digest_tables
-from poverty_risk.written_folder import find_written_digest
+from poverty_risk.written_folder import find_written
 
 __all__ = ["COUNTY", "SparkHistory", "entity_of", "open_counties", "open_tables", "viewed"]
 
@@ -180,7 +180,7 @@ def _look_at_counties(
 
 
 def _look_at(folder: Path, schema_json: str, digest: str) -> dict[str, Any] | None:
-    if find_written_digest(folder, digest) is None:
+    if find_written(folder, digest) is None:
         return None
     history = HistoryFolder(folder, Schema.model_validate_json(schema_json))
     line = read_line(folder)[0]

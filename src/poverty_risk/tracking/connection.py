@@ -13,7 +13,6 @@ from typing import Any
 from poverty_risk.exceptions import Fault, PovertyRiskError
 
 __all__ = [
-    "ONE_AT_A_TIME",
     "check_writable",
     "find_experiment",
     "open_store",
@@ -35,8 +34,8 @@ _SETTINGS = {
 _FEWER_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
 """Unless the user says otherwise: with MLflow's seven, a server that is off is told after minutes."""
 
-ONE_AT_A_TIME = threading.Lock()
-"""MLflow's choice of a store is one for the whole process."""
+_ONE_AT_A_TIME = threading.RLock()
+"""MLflow's choice of a store, and the variable that tells of it, are one for the whole process."""
 
 _LOGGERS = ("mlflow", "alembic")
 _SQLITE = b"SQLite format 3\0"
@@ -80,7 +79,8 @@ def check_writable(database: Path, place: str) -> None:
 
 def resolve_uri(tracking_uri: str | None, store_folder: str | Path | None) -> str:
     """The store that is meant: as given, of the environment, or a database in a folder."""
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    with _ONE_AT_A_TIME:
+        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri:
         return uri
     folder = Path.cwd() if store_folder is None else Path(store_folder)
@@ -89,7 +89,10 @@ def resolve_uri(tracking_uri: str | None, store_folder: str | Path | None) -> st
 
 @contextlib.contextmanager
 def open_store(uri: str, place: str, error: type[PovertyRiskError]) -> Iterator[Any]:
-    """MLflow set to a store, quiet, with everything as it was afterwards; its errors as ours."""
+    """MLflow set to a store, quiet, with everything as it was afterwards; its errors as ours.
+
+    Other threads wait for their turn.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow  # noqa: PLC0415 - takes seconds
     import mlflow.pyfunc  # noqa: PLC0415
@@ -97,7 +100,12 @@ def open_store(uri: str, place: str, error: type[PovertyRiskError]) -> Iterator[
 
     refusals = (mlflow.exceptions.MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError)
     fewer = {name: os.environ.get(name, value) for name, value in _FEWER_RETRIES.items()}
-    with _environment(_SETTINGS | fewer), _quiet_logs(), _tracking_to(mlflow, uri):
+    with (
+        _ONE_AT_A_TIME,
+        _environment(_SETTINGS | fewer),
+        _quiet_logs(),
+        _tracking_to(mlflow, uri),
+    ):
         try:
             yield mlflow
         except refusals as refusal:

@@ -16,7 +16,6 @@ from poverty_risk.privacy import mask_numbers
 from poverty_risk.promotion import Decision
 from poverty_risk.tracking.alias import LONGEST_CLAIM, claim_alias, read_alias
 from poverty_risk.tracking.connection import (
-    ONE_AT_A_TIME,
     check_writable,
     find_experiment,
     open_store,
@@ -275,7 +274,7 @@ def _recording(
         raise DeclarationError(faults)
     if (database := sqlite_file(place.uri)) is not None:
         check_writable(database, place.words)
-    with ONE_AT_A_TIME, open_store(place.uri, place.words, PovertyRiskError) as mlflow:
+    with open_store(place.uri, place.words, PovertyRiskError) as mlflow:
         client = mlflow.MlflowClient()
         named = {"promotion.who": who, "promotion.why": why, "promotion.model": place.name}
         run = client.create_run(

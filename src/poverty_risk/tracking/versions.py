@@ -7,7 +7,7 @@ from pathlib import Path
 
 from poverty_risk.exceptions import Fault, ModelFolderError
 from poverty_risk.tracking.alias import read_alias
-from poverty_risk.tracking.connection import ONE_AT_A_TIME, open_store, resolve_uri, sqlite_file
+from poverty_risk.tracking.connection import open_store, resolve_uri, sqlite_file
 
 __all__ = ["RegisteredVersion", "find_registered", "find_version"]
 
@@ -85,7 +85,7 @@ def find_version(
         # MLflow would make an empty database here.
         remedy = "Train and register a model first, or set MLFLOW_TRACKING_URI."
         raise ModelFolderError(Fault(f"'{name}'", f"no MLflow store {uri}", "its store", remedy))
-    with ONE_AT_A_TIME, open_store(uri, f"'{name}', '{which}'", ModelFolderError) as mlflow:
+    with open_store(uri, f"'{name}', '{which}'", ModelFolderError) as mlflow:
         client = mlflow.MlflowClient()
         if wanted.isdigit():
             return RegisteredVersion(name, str(client.get_model_version(name, wanted).version))
@@ -127,7 +127,7 @@ def find_registered(
     database = sqlite_file(uri)
     if database is not None and not database.is_file():
         return None
-    with ONE_AT_A_TIME, open_store(uri, f"'{name}'", ModelFolderError) as mlflow:
+    with open_store(uri, f"'{name}'", ModelFolderError) as mlflow:
         client = mlflow.MlflowClient()
         versions = client.search_model_versions(f"name = '{name}'")
         for version in sorted(versions, key=lambda one: -int(one.version)):

@@ -105,7 +105,7 @@ def monitor(
         run_id = log_monitoring(
             report,
             f"{config.tracking.experiment}-monitoring",
-            store_folder=config.output / "mlflow",
+            store_folder=config.mlflow_folder,
         )
     return MonitoredRound(report, paths, run_id)
 

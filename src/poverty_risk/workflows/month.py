@@ -167,6 +167,6 @@ def _track(
         model_id=model.model_id_,
         digest=digest,
         experiment=f"{config.tracking.experiment}-rounds",
-        store_folder=config.output / "mlflow",
+        store_folder=config.mlflow_folder,
     )
     return Done({}, {"run": run_id})

@@ -11,7 +11,6 @@ import pandas as pd
 from poverty_risk.config import Config
 from poverty_risk.file_lock import hold_lock
 from poverty_risk.privacy import hash_id
-from poverty_risk.tables import HistoryTables
 from poverty_risk.visits import VisitList
 from poverty_risk.whole_files import write_private_table
 
@@ -28,9 +27,9 @@ __all__ = [
     "keep_visit_list",
     "read_looks",
     "read_lookup",
+    "read_made",
     "read_office_table",
     "read_visit_lists",
-    "read_visits",
     "write_lookup",
 ]
 
@@ -132,16 +131,17 @@ def read_looks(config: Config) -> pd.DataFrame:
     return rows[["visited", "propensity"]]
 
 
-def read_visits(config: Config, tables: HistoryTables) -> pd.DataFrame:
-    """Visits that were made, by history and feedback: household_id, event_date; repeats are kept."""
-    columns = ["household_id", "event_date"]
-    returned = config.output / OFFICE_ONLY / FEEDBACK[1]
-    parts = [read_office_table(returned)[columns]] if returned.is_file() else []
-    parts += [tables["visit"][columns]] if "visit" in tables else []
-    if not parts:
-        return pd.DataFrame({"household_id": [], "event_date": pd.to_datetime([])})
-    visits = pd.concat([part.astype({"household_id": str}) for part in parts], ignore_index=True)
-    return visits.assign(event_date=pd.to_datetime(visits["event_date"]))
+def read_made(config: Config) -> set[tuple[str, pd.Timestamp]]:
+    """Households and dates of lists whose visit came back in a workbook, with what was found."""
+    path = config.output / OFFICE_ONLY / FEEDBACK[0]
+    if not path.is_file():
+        return set()
+    versions = read_office_table(path).sort_values("known_date", kind="stable")
+    latest = versions.drop_duplicates("record_id", keep="last")
+    # Where nobody was at home nobody looked.
+    looked = latest[latest["difficulty_found"].notna()]
+    dates = pd.to_datetime(looked["as_of_date"])
+    return set(zip(looked["household_id"].astype(str), dates, strict=True))
 
 
 def _read_rounds(config: Config) -> pd.DataFrame:

@@ -30,6 +30,7 @@ from poverty_risk.tracking.promotion import RecordedDecision, record_decision
 from poverty_risk.tracking.promotion import roll_back as move_back
 from poverty_risk.tracking.versions import RegisteredVersion, find_version
 from poverty_risk.workflows.monitoring import learned_to
+from poverty_risk.workflows.training import find_shared_task
 
 __all__ = ["Promotion", "find_champion", "load_version", "promote", "roll_back"]
 
@@ -88,7 +89,7 @@ def promote(
     asked = config.promotion if settings is None else settings
     new, old = _find_both(config, challenger, champion, asked.alias)
     models = {item.version: load_version(config, item) for item in (new, old) if item is not None}
-    task = _shared_task([models[item.version] for item in (new, old) if item is not None])
+    task = find_shared_task([models[item.version] for item in (new, old) if item is not None])
     points = build_prediction_points(tables, config.periods.test.dates(), task.cohort)
     labels = label_returns(tables, points, task.horizon, task.label).dropna()
     points = points.loc[labels.index]
@@ -152,7 +153,7 @@ def roll_back(
 def _store_of(config: Config, *, experiment: bool) -> dict[str, Any]:
     store: dict[str, Any] = {
         "name": config.tracking.registered_name,
-        "store_folder": config.output / "mlflow",
+        "store_folder": config.mlflow_folder,
     }
     return store | ({"experiment": config.tracking.experiment} if experiment else {})
 
@@ -187,17 +188,7 @@ def find_champion(config: Config) -> RegisteredVersion | None:
 
 def load_version(config: Config, version: RegisteredVersion) -> RiskModel:
     """The model of a registered version."""
-    return load_model(download_model_folder(version.uri, store_folder=config.output / "mlflow"))
-
-
-def _shared_task(models: list[RiskModel]) -> PredictionTask:
-    tasks = [task_of(model) for model in models]
-    asked = [(t.schema.name, t.cohort, t.label, t.horizon) for t in tasks]
-    if len(set(asked)) > 1:
-        found = " against ".join(" ".join(one) for one in asked)
-        remedy = "Compare models of one task, or register the new task under a name of its own."
-        raise DeclarationError(Fault("challenger and champion", found, "the same task", remedy))
-    return tasks[0]
+    return load_model(download_model_folder(version.uri, store_folder=config.mlflow_folder))
 
 
 def _find_budget(config: Config, asked: PromotionSettings, points: int) -> float:

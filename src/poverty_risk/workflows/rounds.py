@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from poverty_risk.cohort import find_groups
@@ -20,16 +21,13 @@ from poverty_risk.selective import SeenEvaluation, evaluate_seen
 from poverty_risk.tables import HistoryTables
 from poverty_risk.visits import VisitList
 from poverty_risk.workflows.monitoring import learned_to
-from poverty_risk.workflows.office import read_looks, read_visits
+from poverty_risk.workflows.office import read_looks, read_made
 from poverty_risk.workflows.privacy import record_export
 from poverty_risk.workflows.visits import plan_round, tell_round, write_round
 
 __all__ = ["RoundFiles", "evaluate_rounds", "make_round"]
 
 logger = logging.getLogger(__name__)
-
-DAYS_OF_A_ROUND = 92
-"""Visits of a list are made within so many days; a later one has another reason."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +101,8 @@ def evaluate_rounds(config: Config, tables: HistoryTables, model: str | Path) ->
     -------
     SeenEvaluation
         Of all households that could be visited on the dates of those rounds whose outcomes are known
-        by now, and from which on nothing was learned, see `evaluate_seen`. Only visits on record,
-        in the history or by feedback, count as made; without a single one all that were planned do.
+        by now, and from which on nothing was learned, see `evaluate_seen`. Of a list of which
+        workbooks came back only the visits in them count as made, of other lists all.
 
     Raises
     ------
@@ -115,12 +113,11 @@ def evaluate_rounds(config: Config, tables: HistoryTables, model: str | Path) ->
     task, clean = task_of(loaded), learned_to(loaded)
     if clean is not None:
         looks = looks[looks.index.get_level_values("as_of_date") >= clean]
-    looks = _keep_made(config, tables, looks)
     if len(looks):
         labels = label_returns(tables, looks, task.horizon, task.label)
         # A round whose horizon is not over yet has no label at all.
         known = labels.notna().groupby(level="as_of_date").transform("any")
-        looks = looks[known]
+        looks = _keep_made(looks[known], read_made(config))
     if not len(looks):
         found = f"none with outcomes of {task.horizon} known by now"
         if clean is not None:
@@ -140,20 +137,18 @@ def evaluate_rounds(config: Config, tables: HistoryTables, model: str | Path) ->
     )
 
 
-def _keep_made(config: Config, tables: HistoryTables, looks: pd.DataFrame) -> pd.DataFrame:
-    """Looks of which only those count as visited whose visit is on record: a plan sees nothing."""
-    visits = read_visits(config, tables)
-    planned = looks.index[looks["visited"]].to_frame(index=False)
-    both = planned.merge(visits, on="household_id")
-    later = both["event_date"] - pd.to_datetime(both["as_of_date"])
-    both = both[(later >= pd.Timedelta(0)) & (later < pd.Timedelta(days=DAYS_OF_A_ROUND))]
-    if both.empty:
-        if len(planned):
-            logger.warning(
-                "None of %d planned visits is on record: all count as made.", len(planned)
-            )
-        return looks
-    made = looks.index.isin(pd.MultiIndex.from_frame(both[["household_id", "as_of_date"]]))
-    count = int((looks["visited"] & made).sum())
-    logger.info("%d of %d planned visits are on record and count as made.", count, len(planned))
-    return looks.assign(visited=looks["visited"] & made)
+def _keep_made(looks: pd.DataFrame, made: Collection[tuple[str, pd.Timestamp]]) -> pd.DataFrame:
+    """Looks of which only those count as visited whose visit came back: a plan sees nothing.
+
+    Lists of which nothing came back count as carried out, and are told.
+    """
+    dates = looks.index.get_level_values("as_of_date")
+    points = zip(looks.index.get_level_values("household_id"), dates, strict=True)
+    there = np.array([(str(household), pd.Timestamp(date)) in made for household, date in points])
+    came_back = dates.isin({date for _, date in made})
+    if silent := sorted({str(date)[:10] for date in dates[~came_back]}):
+        logger.warning(
+            "Nothing came back of the lists of %s: all their visits count as made.",
+            ", ".join(silent),
+        )
+    return looks.assign(visited=looks["visited"] & (there | ~came_back))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -345,7 +345,7 @@ def evaluate_models(
     tables
         The history.
     models
-        By name; the first one's task counts.
+        By name.
 
     Returns
     -------
@@ -353,7 +353,7 @@ def evaluate_models(
         One row per name; the differences are paired.
     """
     loaded = {name: load_model(model) for name, model in models.items()}
-    task = task_of(next(iter(loaded.values())))
+    task = find_shared_task(list(loaded.values()))
     points = build_prediction_points(tables, config.periods.test.dates(), task.cohort)
     labels = label_returns(tables, points, task.horizon, task.label).dropna()
     points, cluster = points.loc[labels.index], config.evaluation.cluster
@@ -368,6 +368,17 @@ def evaluate_models(
         replicates=config.evaluation.replicates,
         seed=config.seed,
     )
+
+
+def find_shared_task(models: Sequence[RiskModel]) -> PredictionTask:
+    """The task of all models, or an error where they differ."""
+    tasks = [task_of(model) for model in models]
+    asked = [(t.schema.name, t.cohort, t.label, t.horizon) for t in tasks]
+    if len(set(asked)) > 1:
+        found = " against ".join(" ".join(one) for one in asked)
+        remedy = "Compare models of one task, or register the new task under a name of its own."
+        raise DeclarationError(Fault("models", found, "the same task", remedy))
+    return tasks[0]
 
 
 def check_for_leakage(config: Config, tables: HistoryTables) -> LeakageReport:
@@ -406,5 +417,5 @@ def log_result(config: Config, tables: HistoryTables, result: TaskResult) -> Log
         registered_name=settings.registered_name,
         alias=settings.alias,
         rival_alias=CHALLENGER,
-        store_folder=config.output / "mlflow",
+        store_folder=config.mlflow_folder,
     )

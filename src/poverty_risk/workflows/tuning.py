@@ -115,7 +115,7 @@ def tune(
                     search,
                     space.objective,
                     f"{config.tracking.experiment}-tuning",
-                    store_folder=config.output / "mlflow",
+                    store_folder=config.mlflow_folder,
                 )
             )
         result = tune_model(
@@ -205,7 +205,7 @@ def compare(
             over_time,
             json.loads(declared.model_dump_json()),
             f"{config.tracking.experiment}-tuning",
-            store_folder=config.output / "mlflow",
+            store_folder=config.mlflow_folder,
         )
     return ComparedCandidates(comparison, over_time, paths, run_id)
 

@@ -117,7 +117,7 @@ def _train(config: Config, tables: HistoryTables, county: SimulatedCounty | None
     result = train_task(config, tables, name, county)
     reports = write_reports(config, result)
     keep_similar(config, result)
-    store, registered = config.output / "mlflow", config.tracking.registered_name
+    store, registered = config.mlflow_folder, config.tracking.registered_name
     # Killed between the registration and our own note of it, the same training is there already.
     found = find_registered(registered, result.model.model_id_, store_folder=store)
     version = log_result(config, tables, result).version if found is None else found.version

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from eph_panel import CONFIG, FOLDER, Study, read_study
 from measuring import peak_memory_gb, run_script
+from scipy.special import logit
 
 from poverty_risk import RiskModel
 from poverty_risk.baselines import IncomeRule, LogisticBaseline, VulnerabilityBaseline
@@ -29,6 +30,9 @@ from poverty_risk.evaluation import compute_budget_table
 
 METRICS = ("auc", "average_precision")
 BUDGET = 0.10
+ENSEMBLE = "ours and logistic"
+"""Mean of the log-odds of ours and of logistic regression on the broad cohort: the candidate that
+`eph_choices` found best on earlier periods."""
 Fitted = Callable[[pd.DataFrame], np.ndarray]
 
 
@@ -123,6 +127,8 @@ def predict_all(config: Config, study: Study, name: str, seconds: int) -> dict[s
         risks[peer] = pd.Series(risk, labels.index, name="margin")
         took[peer] = round(time.perf_counter() - began, 1)
         print(f"{name}: {peer} {took[peer]} s", flush=True)
+    risks[ENSEMBLE] = (risks["ours"] + logit(risks["logistic, broad cohort"])) / 2
+    took[ENSEMBLE] = round(took["ours"] + took["logistic, broad cohort"], 1)
     return {"labels": labels, "risks": risks, "seconds": took, "learned_from": len(rows)}
 
 
@@ -142,9 +148,12 @@ def tell(found: dict[str, Any], study: Study, replicates: int) -> dict[str, Any]
         "learned_from": found["learned_from"],
         "cities": int(study.villages.loc[labels.index].nunique()),
     }
+    others = [peer for peer in risks if peer not in ("ours", ENSEMBLE)]
     by = {"households": None, "cities": study.villages.loc[labels.index]}
     results = {
-        unit: bootstrap_metrics(labels, risks, clusters, METRICS, replicates=replicates)
+        unit: bootstrap_metrics(
+            labels, risks, clusters, METRICS, replicates=replicates, baselines=others
+        )
         for unit, clusters in by.items()
     }
     for peer, risk in risks.items():
@@ -155,11 +164,12 @@ def tell(found: dict[str, Any], study: Study, replicates: int) -> dict[str, Any]
             row = results["households"].intervals.loc[(peer, metric)]
             told[metric] = [round(float(row[key]), 4) for key in ("estimate", "low", "high")]
             for unit, result in results.items():
-                if peer != "ours":
-                    lead = result.differences.loc[("ours", peer, metric)]
-                    told[f"lead_of_ours_{metric}_{unit}"] = [
-                        round(float(lead[key]), 4) for key in ("difference", "low", "high")
-                    ]
+                for name, side in (("ours", "ours"), ("ensemble", ENSEMBLE)):
+                    if side != peer and (side, peer, metric) in result.differences.index:
+                        lead = result.differences.loc[(side, peer, metric)]
+                        told[f"lead_of_{name}_{metric}_{unit}"] = [
+                            round(float(lead[key]), 4) for key in ("difference", "low", "high")
+                        ]
         figures[peer] = told
     return figures
 

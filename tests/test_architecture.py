@@ -259,3 +259,16 @@ def test_files_name_no_machine_and_leave_nothing_to_do():
         if path.is_file()
     }
     assert {name: traces for name, traces in found.items() if traces} == {}
+
+
+def test_the_embedded_database_is_opened_in_one_place_and_says_nothing():
+    opened = [path.name for path in MODULES if "duckdb.connect(" in path.read_text()]
+    assert opened == ["database.py"]
+    # A program that stands in no file, as in a notebook or a pipe.
+    found = _run(
+        "from poverty_risk.database import open_database",
+        "with open_database() as database:",
+        "    setting = database.execute(\"SELECT current_setting('enable_progress_bar')\")",
+        "    print(setting.fetchone())",
+    )
+    assert found == "(False,)"

@@ -853,7 +853,9 @@ def test_a_folder_tells_where_its_data_end_but_not_where_they_cannot(tmp_path):
 def test_an_end_that_somebody_moved_is_not_believed(tmp_path):
     days = pd.date_range("2022-01-01", periods=30, freq="D")
     frame = pd.DataFrame({"household_id": "a", "event_date": days, "known_date": days})
-    tables = HistoryTables.from_frames({"shock": frame.assign(kind="flood")}, load_schema("archive"))
+    tables = HistoryTables.from_frames(
+        {"shock": frame.assign(kind="flood")}, load_schema("archive")
+    )
     tables.write(tmp_path / "county")
     path = tmp_path / "county/history.json"
     manifest = json.loads(path.read_text())

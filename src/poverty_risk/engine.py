@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import duckdb
 import ibis
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from poverty_risk import windows
+from poverty_risk.database import open_database
 from poverty_risk.expressions import Context, compile_expression
 from poverty_risk.schema import Schema
 from poverty_risk.tables import HistoryTables
@@ -151,7 +151,7 @@ def _chunks(tables: HistoryTables, points: pa.Table) -> Iterator[tuple[HistoryTa
 def _run_chunk(
     tables: HistoryTables, points: pa.Table, queries: Mapping[str, str]
 ) -> dict[str, pa.Table]:
-    with duckdb.connect(config={"threads": 1}) as connection:
+    with open_database(threads=1) as connection:
         connection.register("points", points)
         for name in tables.names:
             connection.register(name, tables.arrow(name))
@@ -266,7 +266,7 @@ def query_expressions(
         # A flag column of a user may be boolean; categories go as their codes' names.
         values = frame[name].astype(float) if kind == "float64" else frame[name].astype(object)
         columns[name] = pa.array(values.to_numpy(), type=target, from_pandas=True)
-    with duckdb.connect(config={"threads": 1}) as connection:
+    with open_database(threads=1) as connection:
         connection.register("frame", pa.table(columns))
         found = connection.sql(sql).to_arrow_table()
     result = {name: scatter(found, name, len(frame)) for name in expressions}

@@ -26,12 +26,12 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pydantic import Field
 
+from poverty_risk.database import open_database
 from poverty_risk.declarations import Declared, read_declaration
 from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.privacy import mask_numbers
@@ -258,7 +258,7 @@ class BeforeDay:
         """Of each row: undated, known on the day or later, last state known before it, ended."""
         state = self.policy.in_force.get(name)
         declared = self.schema.tables[name]
-        with duckdb.connect() as connection:
+        with open_database() as connection:
             connection.register("raw", _as_text(table))
             day = f"DATE '{self.day.date()}'"
             partition = ", ".join(f'"{column}"' for column in declared.key)
@@ -308,7 +308,7 @@ _BLANKS = " \t\r\n\u00a0\u3000\ufeff"
 
 def _as_text(table: pa.Table) -> pa.Table:
     """All cells as trimmed text with the position of each row: files differ in their types."""
-    with duckdb.connect() as connection:
+    with open_database() as connection:
         numbers = pa.array(np.arange(table.num_rows, dtype=np.int64))
         connection.register("raw", table.append_column("__row", numbers))
         cells = ", ".join(

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from poverty_risk.database import open_database
 from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.schema import ARROW_TYPES, Column, Table
 
@@ -307,7 +308,7 @@ def validate_table(name: str, table: Table, raw: pa.Table) -> ValidatedTable:
     """
     import duckdb  # noqa: PLC0415 - a history that was validated before needs none
 
-    with duckdb.connect() as connection:
+    with open_database() as connection:
         try:
             rules = _load(connection, table, raw)
         except duckdb.Error as error:

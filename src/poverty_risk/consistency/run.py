@@ -25,6 +25,7 @@ from poverty_risk.consistency.spec import (
     ConsistencyRule,
     load_consistency_rules,
 )
+from poverty_risk.database import open_database
 from poverty_risk.privacy import suppress_small_counts
 from poverty_risk.schema import Schema
 from poverty_risk.tables import HistoryTables
@@ -166,7 +167,7 @@ def check_consistency(
     as_of = parse_as_of_dates([tables.observed_to if as_of_date is None else as_of_date])[0]
     schema = tables.schema
     # One thread: sums of fractions depend on their order.
-    with duckdb.connect(config={"threads": 1}) as connection:
+    with open_database(threads=1) as connection:
         _load_known(connection, tables, as_of)
         checker = _Checker(connection, tables, catalog, as_of)
         parts = [part for rule in catalog.rules for part in checker.check(rule)]

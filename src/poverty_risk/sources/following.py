@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from poverty_risk.database import open_database
 from poverty_risk.schema import Table
 from poverty_risk.sources.told import Part
 
@@ -131,7 +131,7 @@ def find_vanished(listings: Sequence[Listing]) -> Vanished:
     """
     if not listings:
         return Vanished((), 0, 0, 0)
-    with duckdb.connect() as connection:
+    with open_database() as connection:
         connection.register("told", pa.concat_tables(_complete(item) for item in listings))
         connection.execute(_HOMES)
         connection.execute(_GONE)

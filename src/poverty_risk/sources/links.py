@@ -13,6 +13,8 @@ from datetime import date
 import duckdb
 import pyarrow as pa
 
+from poverty_risk.database import open_database
+
 __all__ = ["NEAR_MISSES", "Links", "People", "find_links", "link_records"]
 
 NEAR_MISSES = pa.schema(
@@ -125,7 +127,7 @@ def find_links(parts: Sequence[People], decisions: pa.Table | None = None) -> Li
     >>> links.persons.to_pylist()
     [{'told_id': 'c', 'from_day': datetime.date(2023, 1, 31), 'person_id': 'p', 'how': 'certificate'}]
     """
-    with duckdb.connect() as connection:
+    with open_database() as connection:
         _register(connection, parts, decisions)
         for query in (_ANCHORS, _FEED, _LINKED, _NEAR):
             connection.execute(query)
@@ -312,7 +314,7 @@ def link_records(records: pa.Table, links: Links) -> tuple[pa.Table, int]:
     own = "household_id" if "household_id" in records.column_names else "NULL::VARCHAR"
     apart = ("person_id", "household_id")
     others = [f'found."{name}"' for name in records.column_names if name not in apart]
-    with duckdb.connect() as connection:
+    with open_database() as connection:
         connection.register("records", records)
         connection.register("links", links.persons)
         connection.register("homes", links.households)

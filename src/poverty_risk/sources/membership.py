@@ -10,6 +10,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from poverty_risk.database import open_database
 from poverty_risk.sources.told import LEFT, Part
 
 __all__ = ["Presence", "find_leavers"]
@@ -80,7 +81,7 @@ def find_leavers(
     """
     if not presences:
         return [], []
-    with duckdb.connect() as connection:
+    with open_database() as connection:
         _register(connection, presences, deceased)
         connection.execute(_SEEN)
         connection.execute("CREATE TEMP TABLE partial (kind VARCHAR, day DATE)")

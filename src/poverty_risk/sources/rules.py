@@ -6,10 +6,10 @@ import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import duckdb
 import ibis
 import pyarrow as pa
 
+from poverty_risk.database import open_database
 from poverty_risk.exceptions import DeclarationError, Fault
 from poverty_risk.expressions import Context, compile_expression, find_names
 from poverty_risk.schema import Schema
@@ -196,7 +196,7 @@ def compute_rules(sql: str, kind: Kind, columns: Mapping[str, pa.Array]) -> pa.T
     size = len(next(iter(columns.values())))
     content = {"_position": pa.array(range(size), pa.int64())}
     content |= {name: columns[name] for name in find_context(kind)}
-    with duckdb.connect() as connection:
+    with open_database() as connection:
         connection.register("sheet_rows", pa.table(content))
         return connection.sql(sql).to_arrow_table().combine_chunks()
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import duckdb
 import pyarrow as pa
 
+from poverty_risk.database import open_database
 from poverty_risk.schema import Table
 from poverty_risk.sources.told import (
     LEFT,
@@ -99,7 +99,7 @@ def merge_parts(table: Table, parts: Sequence[Part], *, is_state: bool) -> Merge
     """
     shape = find_shape(table, is_state=is_state)
     moves = is_state and tells_members(table)
-    with duckdb.connect() as connection:
+    with open_database() as connection:
         told = register_told(connection, table, shape, parts)
         contradicted = choose_rows(connection, shape)
         date_late_rows(connection, shape, parts)

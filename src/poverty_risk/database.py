@@ -1,0 +1,16 @@
+"""The embedded database, opened for a while and quiet."""
+
+from __future__ import annotations
+
+import duckdb
+
+__all__ = ["open_database"]
+
+
+def open_database(threads: int | None = None) -> duckdb.DuckDBPyConnection:
+    """A database in memory, to be used in a ``with``; None: as many threads as there are cores."""
+    connection = duckdb.connect(config={} if threads is None else {"threads": threads})
+    # It takes every program that stands in no file (a notebook, a piped command) for somebody who
+    # watches, and would print its own bar among what the program prints.
+    connection.execute("SET enable_progress_bar = false")
+    return connection

@@ -39,7 +39,7 @@ Fitted = Callable[[pd.DataFrame], np.ndarray]
 def fit_ours(config: Config, study: Study, name: str, rows: pd.Series) -> RiskModel:
     """The trees that ``poverty-risk train`` boosts; an order needs no calibration."""
     task = config.tasks[name]
-    settings = config.model.model_dump() | {"calibration": None, "n_folds": 2}
+    settings = config.model.model_dump() | {"calibration": None, "n_folds": 2, "n_refits": 0}
     model = RiskModel(
         study.catalog, study.task(task.label, task.cohort), seed=config.seed, **settings
     )

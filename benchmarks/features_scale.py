@@ -37,14 +37,16 @@ def simulate(households: str, seed: str, folder: str) -> dict[str, Any]:
 
 
 def find_counties(folder: str, households: str) -> list[Path]:
-    """Counties that hold the households asked for, or as many as there are."""
-    import pyarrow.parquet as pq
+    """Whole counties that hold at least the households asked for, or as many as there are."""
+    import duckdb
 
     chosen, count = [], 0
     for county in sorted(path for path in Path(folder).iterdir() if path.is_dir()):
         if count < int(households):
             chosen.append(county)
-            count += pq.ParquetFile(county / "household.parquet").metadata.num_rows
+            household = str(county / "household.parquet")
+            query = f"SELECT count(DISTINCT household_id) FROM read_parquet('{household}')"
+            count += duckdb.execute(query).fetchall()[0][0]
     return chosen
 
 
@@ -62,16 +64,13 @@ def build(folder: str, households: str, dates: str) -> dict[str, Any]:
     first = next(iter_history(counties[0], 100, **needed))
     index = pd.MultiIndex.from_product([first.households[:9], at], names=names)
     build_features(first, pd.DataFrame(index=index), catalog)  # loads what is compiled
-    count, wanted = 0, int(households)
+    count = 0
     began, used = time.perf_counter(), time.process_time()
     for county in counties:
         for part in iter_history(county, **needed):
-            chosen = part.households[: wanted - count]
-            index = pd.MultiIndex.from_product([chosen, at], names=names)
-            count += len(chosen)
+            index = pd.MultiIndex.from_product([part.households, at], names=names)
+            count += len(part.households)
             features = build_features(part, pd.DataFrame(index=index), catalog)
-            if count == wanted:
-                break
     return {
         "households": count,
         "features": features.shape[1],

@@ -52,8 +52,8 @@ SPACE = SearchSpace(
 )
 CANDIDATES = {
     "trees": Candidate(),
-    "regression": Candidate(logistic=1.0),
-    "both": Candidate(logistic=0.5, horizons=["6mo", "3mo"]),
+    "regression": Candidate(model={"logistic": 1.0}),
+    "both": Candidate(model={"logistic": 0.5}, horizons=["6mo", "3mo"]),
     "recent": Candidate(half_life="6mo", positives=3.0),
 }
 
@@ -167,12 +167,13 @@ def test_an_ensemble_is_the_mean_of_its_members(panel):
         for name, candidate in {
             "six": Candidate(horizons=["6mo"]),
             "three": Candidate(horizons=["3mo"]),
-            "regression": Candidate(logistic=1.0),
+            "regression": Candidate(model={"logistic": 1.0}),
         }.items()
     }
     two = fit_candidate(panel, Candidate(horizons=["6mo", "3mo"]), period, FEW).margin(points)
     np.testing.assert_allclose(two, (alone["six"] + alone["three"]) / 2)
-    mixed = fit_candidate(panel, Candidate(logistic=0.25), period, FEW).margin(points)
+    quarter = Candidate(model={"logistic": 0.25})
+    mixed = fit_candidate(panel, quarter, period, FEW).margin(points)
     np.testing.assert_allclose(mixed, 0.75 * alone["six"] + 0.25 * alone["regression"])
 
 
@@ -204,8 +205,9 @@ def test_a_broader_cohort_is_learned_from_and_the_scored_one_decides_when_to_sto
     own = fit_candidate(narrowed, Candidate(), period, FEW)
     wide = fit_candidate(narrowed, Candidate(train_cohort="everybody"), period, FEW)
     assert own.rows < wide.rows == len(panel.rows_known(period, "6mo"))
-    assert wide.trees[0].training_["later"]["points"] < wide.trees[0].training_["boosted"]["points"]
-    later = wide.trees[0].training_["later"]
+    learned = wide.models[0].training_
+    assert learned["later"]["points"] < learned["boosted"]["points"]
+    later = learned["later"]
     labels = panel.rows_known(period, "6mo")
     dates = labels.index.get_level_values("as_of_date")
     scored = narrowed.cohorts.loc[labels.index, "at_risk"]
@@ -214,7 +216,7 @@ def test_a_broader_cohort_is_learned_from_and_the_scored_one_decides_when_to_sto
 
 def test_members_count_what_is_fitted():
     assert [candidate.members for candidate in CANDIDATES.values()] == [1, 1, 4, 1]
-    assert Candidate(model={"n_seeds": 5}, logistic=0.5).members == 6
+    assert Candidate(model={"n_seeds": 5, "logistic": 0.5}).members == 6
 
 
 # ------------------------------------------------------------------------------------- comparison
@@ -506,7 +508,7 @@ def test_shipped_files_are_read_and_every_key_is_explained():
 
 WRONG = [
     ("model: {num_leafs: 6}", r"candidate 'odd': found 'num_leafs'; expected one of calibration"),
-    ("logistic: 2", r"'candidates\.odd\.logistic': found 2"),
+    ("positives: -2", r"'candidates\.odd\.positives': found -2"),
     ("every: half a year", r"'candidates\.odd\.every'.*such as '12mo'"),
     ("horizon: 6mo", r"unknown key 'horizon'.*Did you mean 'horizons'"),
 ]
@@ -580,7 +582,10 @@ def small_run(tmp_path_factory):
     space = {"trials": 2, "periods": periods, "model": {"num_leaves": {"low": 3, "high": 9}}}
     (folder / "tuning.yaml").write_text(yaml.safe_dump(space))
     compared = {"reference": "own", "periods": periods, "schemes": [date(2021, 7, 1)]}
-    compared["candidates"] = {"own": {}, "mixed": {"logistic": 0.5, "horizons": ["6mo", "3mo"]}}
+    compared["candidates"] = {
+        "own": {},
+        "mixed": {"model": {"logistic": 0.5}, "horizons": ["6mo", "3mo"]},
+    }
     (folder / "candidates.yaml").write_text(yaml.safe_dump(compared))
     return folder
 

@@ -9,9 +9,12 @@ from typing import Any
 import lightgbm
 import numpy as np
 
+from poverty_risk.additive import Regression, fit_steps
 from poverty_risk.exceptions import DeclarationError, Fault, FeatureError
+from poverty_risk.tree_texts import mix_texts
 
 __all__ = [
+    "Booster",
     "Forest",
     "Rows",
     "boost",
@@ -20,8 +23,11 @@ __all__ = [
     "cross_fit",
     "draw_folds",
     "draw_half",
+    "mix",
     "set_parameters",
 ]
+
+Booster = lightgbm.Booster
 
 MAX_BIN = 255
 FOLDS = 5_011
@@ -50,6 +56,8 @@ class Rows:
     start
         Log-odds that boosting starts from, shape (n,); None for those of the base rate. They are no
         part of the trees: who predicts adds them again.
+    regression
+        What is mixed into every booster on these rows; None for nothing.
     """
 
     matrix: np.ndarray
@@ -58,6 +66,7 @@ class Rows:
     names: Sequence[str]
     categorical: Sequence[int]
     start: np.ndarray | None = None
+    regression: Regression | None = None
 
     def dataset(self, mask: np.ndarray, reference: lightgbm.Dataset | None) -> lightgbm.Dataset:
         """The masked rows as LightGBM takes them, binned like `reference`."""
@@ -108,7 +117,8 @@ def boost(
     Returns
     -------
     Booster
-        Read back from its text, so that a model that is loaded later is the same to the last bit.
+        With the regression of the rows. Read back from its text, so that a model that is loaded later
+        is the same to the last bit.
 
     Raises
     ------
@@ -135,7 +145,21 @@ def boost(
         callbacks=[lightgbm.early_stopping(int(patience or 0), verbose=False)] if stopping else [],
     )
     best = booster.best_iteration if stopping else -1
-    return lightgbm.Booster(model_str=booster.model_to_string(num_iteration=best))
+    found = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=best))
+    return mix(found, rows, mask)
+
+
+def mix(booster: lightgbm.Booster, rows: Rows, mask: np.ndarray) -> lightgbm.Booster:
+    """The booster with the regression of the rows, fitted on the masked ones, as further trees."""
+    if rows.regression is None:
+        return booster
+    weight = None if rows.weight is None else rows.weight[mask]
+    mean, steps = fit_steps(
+        rows.matrix[mask], rows.target[mask], weight, rows.categorical, rows.regression
+    )
+    text = mix_texts(booster.model_to_string(), mean, steps, rows.regression.share)
+    # Written once more by LightGBM: what is kept is its own text.
+    return lightgbm.Booster(model_str=lightgbm.Booster(model_str=text).model_to_string())
 
 
 def set_parameters(
@@ -182,7 +206,10 @@ def boost_halves(
     trees: int,
     seed: int,
 ) -> list[lightgbm.Booster]:
-    """A booster for each entry of `parameters`, on masked rows of a random half of the groups."""
+    """The same trees on random halves of the groups, one for each entry of `parameters`.
+
+    They tell which reasons hold.
+    """
     boosters = []
     for number, settings in enumerate(parameters):
         half = draw_half(groups, np.random.default_rng([seed, number]))

@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator
-from scipy.special import logit
 
-from poverty_risk.baselines import LogisticBaseline
 from poverty_risk.declarations import Declared, read_declaration
 from poverty_risk.exceptions import DeclarationError, Fault, FeatureError
 from poverty_risk.model import RiskModel
@@ -27,9 +25,6 @@ logger = logging.getLogger(__name__)
 
 NOT_TUNED = ("catalog", "task", "tiers", "seed", "n_jobs")
 """Parameters of `RiskModel` that are no choice of how to learn."""
-
-SMALLEST_CHANCE = 1e-9
-"""Chances are kept so far from 0 and 1, where log-odds have no end."""
 
 
 def check_parameters(names: Mapping[str, Any], place: str) -> None:
@@ -68,15 +63,11 @@ class Candidate(Declared):
         Weight of a point with the outcome, against 1 of one without.
     horizons
         Horizons of the labels, one model each, averaged in log-odds; none: that of the task.
-    logistic
-        Share of logistic regression in the mean of log-odds: 0 none, 1 alone.
-    logistic_c
-        Inverse strength of its penalty.
 
     Examples
     --------
     >>> from poverty_risk.candidates import Candidate
-    >>> Candidate(horizons=["12mo", "6mo"], logistic=0.5).members
+    >>> Candidate(horizons=["12mo", "6mo"], model={"logistic": 0.5}).members
     4
     """
 
@@ -86,8 +77,6 @@ class Candidate(Declared):
     half_life: str | None = None
     positives: float = Field(default=1.0, gt=0)
     horizons: tuple[str, ...] = ()
-    logistic: Annotated[float, Field(ge=0, le=1)] = 0.0
-    logistic_c: float = Field(default=0.05, gt=0)
 
     @field_validator("every", "half_life")
     @classmethod
@@ -103,8 +92,9 @@ class Candidate(Declared):
     def members(self) -> int:
         """Fitted models that are averaged: the measure of how simple a candidate is."""
         spans = max(len(self.horizons), 1)
-        trees = int(self.model.get("n_seeds", 1)) if self.logistic < 1.0 else 0
-        return spans * (trees + (1 if self.logistic > 0.0 else 0))
+        share = float(self.model.get("logistic", 0.0))
+        trees = int(self.model.get("n_seeds", 1)) if share < 1.0 else 0
+        return spans * (trees + (1 if share > 0.0 else 0))
 
 
 def _parse_length(text: str) -> str:
@@ -186,33 +176,20 @@ class FittedCandidate:
 
     Parameters
     ----------
-    trees
-        One model per horizon.
-    regressions
-        One logistic regression per horizon; none without a share.
-    share
-        Share of the regressions in the mean of log-odds.
+    models
+        One per horizon.
     rows, positives
         Points learned from, of the first horizon, and outcomes among them.
     """
 
-    trees: tuple[RiskModel, ...]
-    regressions: tuple[LogisticBaseline, ...]
-    share: float
+    models: tuple[RiskModel, ...]
     rows: int
     positives: int
 
     def margin(self, features: pd.DataFrame) -> pd.Series:
         """Mean log-odds of the members: an order, not a calibrated risk."""
-        total = np.zeros(len(features))
-        for model in self.trees:
-            margins = model.margin(features).to_numpy()
-            total += (1.0 - self.share) * margins / len(self.trees)
-        for regression in self.regressions:
-            chances = regression.predict_proba(features)[:, 1]
-            chances = np.clip(chances, SMALLEST_CHANCE, 1.0 - SMALLEST_CHANCE)
-            total += self.share * logit(chances) / len(self.regressions)
-        return pd.Series(total, index=features.index, name="margin")
+        margins = [model.margin(features).to_numpy() for model in self.models]
+        return pd.Series(np.mean(margins, axis=0), index=features.index, name="margin")
 
 
 def fit_candidate(
@@ -259,23 +236,16 @@ def fit_candidate(
     Calibration is left out, because it does not change an order.
     """
     chosen = dict(settings) | dict(candidate.model) | {"seed": seed}
-    trees, regressions, counts = [], [], []
+    models, counts = [], []
     for horizon in candidate.horizons or (panel.task.horizon,):
         labels = panel.rows_known(period, horizon, candidate.train_cohort, dates)
         features = panel.features.loc[labels.index]
         weight = weigh(labels, candidate, period)
         counts.append((len(labels), int(labels.sum())))
-        if candidate.logistic < 1.0:
-            scored = panel.cohorts.loc[labels.index, panel.task.cohort]
-            task = replace(panel.task, horizon=horizon)
-            model = RiskModel(panel.catalog, task, **chosen)
-            trees.append(_fit_trees(model, features, labels, weight, scored))
-        if candidate.logistic > 0.0:
-            names = list(panel.catalog.model_names)
-            regression = LogisticBaseline(C=candidate.logistic_c)
-            regressions.append(regression.fit(features[names], labels, weight))
-    share = candidate.logistic
-    return FittedCandidate(tuple(trees), tuple(regressions), share, *counts[0])
+        scored = panel.cohorts.loc[labels.index, panel.task.cohort]
+        model = RiskModel(panel.catalog, replace(panel.task, horizon=horizon), **chosen)
+        models.append(_fit(model, features, labels, weight, scored))
+    return FittedCandidate(tuple(models), *counts[0])
 
 
 def weigh(labels: pd.Series, candidate: Candidate, period: pd.Timestamp) -> pd.Series | None:
@@ -290,7 +260,7 @@ def weigh(labels: pd.Series, candidate: Candidate, period: pd.Timestamp) -> pd.S
     return pd.Series(weight / weight.mean(), index=labels.index)
 
 
-def _fit_trees(
+def _fit(
     model: RiskModel,
     features: pd.DataFrame,
     labels: pd.Series,
@@ -313,7 +283,7 @@ def _fit_trees(
         model.set_params(embargo=False).fit(features, labels, weight, scored)
     if not refit:
         return model
-    trees = round(float(np.mean(model.forest_.trees)))
+    trees = round(float(np.mean(model.training_["trees"])))
     model.set_params(n_estimators=max(trees, 1), early_stopping_rounds=None)
     model.fit(features, labels, weight)
     return model

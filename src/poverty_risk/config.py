@@ -146,6 +146,8 @@ class ModelSettings(Declared):
     subsample: float = Field(default=0.8, gt=0, le=1)
     colsample: float = Field(default=0.5, gt=0, le=1)
     monotone: bool = True
+    logistic: Annotated[float, Field(ge=0, le=1)] = 0.0
+    logistic_c: float = Field(default=0.005, gt=0)
     calibration: Literal["sigmoid", "isotonic"] | None = "sigmoid"
     later_share: float = Field(default=0.25, gt=0, lt=1)
     embargo: bool = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,14 +14,15 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from poverty_risk import boosting, model_state
+from poverty_risk.additive import Regression
 from poverty_risk.alignment import align_values, check_both_outcomes, group_codes
-from poverty_risk.boosting import Forest, Rows
+from poverty_risk.boosting import Booster, Forest, Rows
 from poverty_risk.calibration import CalibrationSpread, fit_calibrator
-from poverty_risk.exceptions import Fault, FeatureError
+from poverty_risk.exceptions import DeclarationError, Fault
 from poverty_risk.features.spec import Catalog
 from poverty_risk.model_columns import ModelColumns
 from poverty_risk.model_folder import write_model_folder
-from poverty_risk.splits import describe_periods, later_holdout
+from poverty_risk.splits import dates_of, describe_periods, later_holdout
 from poverty_risk.task import PredictionTask
 from poverty_risk.windows import Horizon
 
@@ -37,7 +39,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     A scikit-learn classifier around LightGBM. Trees are boosted on the earlier as-of dates; their
     number and, unless they are boosted again, the calibration come from later dates, whose labels do
-    not overlap in time.
+    not overlap in time. A logistic regression, itself written as trees, can be mixed in.
 
     Parameters
     ----------
@@ -47,13 +49,17 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     task
         What is predicted, for whom; kept with the model and needed to predict from history tables.
     n_estimators
-        Most trees.
+        Most boosted trees.
     learning_rate, num_leaves, max_depth, min_child_samples, reg_lambda
         As in LightGBM. Depth is capped so that exact explanation stays cheap.
     subsample, colsample
         Share of rows and of features that each tree sees.
     monotone
         Whether directions of the catalogue become constraints.
+    logistic
+        Share of logistic regression in the mean of log-odds: 0 none, 1 alone, without boosted trees.
+    logistic_c
+        Inverse strength of its L2 penalty, as in scikit-learn.
     calibration
         ``"sigmoid"``, ``"isotonic"`` or None (then the risk is the logistic of the margin).
     later_share
@@ -125,6 +131,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         subsample: float = 0.8,
         colsample: float = 0.5,
         monotone: bool = True,
+        logistic: float = 0.0,
+        logistic_c: float = 0.005,
         calibration: str | None = "sigmoid",
         later_share: float = 0.25,
         embargo: bool = True,
@@ -148,6 +156,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.subsample = subsample
         self.colsample = colsample
         self.monotone = monotone
+        self.logistic = logistic
+        self.logistic_c = logistic_c
         self.calibration = calibration
         self.later_share = later_share
         self.embargo = embargo
@@ -209,6 +219,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             None if weight is None else weight.to_numpy(),
             self.columns_.names,
             self.columns_.categorical,
+            regression=self._regression(),
         )
         boosted, later = self._split(X.index)
         mask = np.ones(len(labels), dtype=bool)
@@ -216,44 +227,44 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             mask = align_values(scored, X.index, "scored").to_numpy() == 1.0
         self.reference_ = self.columns_.describe(rows.matrix[mask])
         stopping = later & mask
-        self.forest_ = self._boost(rows, boosted, stopping)
+        settings = [self._parameters(number) for number in range(self.n_seeds + self.n_refits)]
+        own, others = settings[: self.n_seeds], settings[self.n_seeds :]
+        bare = self._boost(rows, boosted, stopping, own)
+        rounds = Forest(bare).trees
         codes = group_codes(groups, X.index)
         calibrated = stopping if stopping.any() else boosted
         if self.refit:
             boosted, calibrated = np.ones(len(labels), dtype=bool), mask
-            margins = self._cross_fit(rows, codes)
-            self.forest_ = self._boost_again(rows)
+            # From trees like those of the final model that saw nothing of the row's village.
+            folds = boosting.draw_folds(codes, self.n_folds, self.seed)
+            margins = boosting.cross_fit(rows, folds, own, rounds, self.n_jobs)
+            pairs = zip(own, rounds, strict=True)
+            boosters = [boosting.boost(rows, boosted, *pair) for pair in pairs]
+            self.forest_ = Forest(boosters, self.n_jobs)
         else:
+            self.forest_ = Forest([boosting.mix(b, rows, boosted) for b in bare], self.n_jobs)
             margins = self.forest_.margins(rows.matrix)
         self._calibrate(rows, margins, calibrated, codes)
         self._set_tiers(rows, margins, stopping if stopping.any() else calibrated)
-        self.refits_ = self._boost_halves(rows, boosted, codes)
+        halves = boosting.boost_halves(rows, boosted, codes, others, rounds[0], self.seed)
+        self.refits_ = Forest(halves, self.n_jobs) if halves else None
         periods = {"boosted": boosted, "later": stopping, "calibrated": calibrated}
-        self.training_ = {"trees": self.forest_.trees} | describe_periods(
+        self.training_ = {"trees": rounds} | describe_periods(
             X.index, rows.target, {name: part for name, part in periods.items() if part.any()}
         )
         return self
 
     forest_: Forest
 
-    def _boost(self, rows: Rows, boosted: np.ndarray, later: np.ndarray) -> Forest:
+    def _boost(
+        self, rows: Rows, boosted: np.ndarray, later: np.ndarray, settings: list[dict[str, Any]]
+    ) -> list[Booster]:
+        """Boosters before the regression is mixed in: later dates tell how many trees they have."""
         most, patience = self.n_estimators, self.early_stopping_rounds
-        settings = [self._parameters(number) for number in range(self.n_seeds)]
-        found = [boosting.boost(rows, boosted, s, most, later, patience) for s in settings]
-        return Forest(found, self.n_jobs)
-
-    def _boost_again(self, rows: Rows) -> Forest:
-        """As many trees as were found, on all rows."""
-        everything, trees = np.ones(len(rows.target), dtype=bool), self.forest_.trees
-        settings = [self._parameters(number) for number in range(self.n_seeds)]
-        pairs = zip(settings, trees, strict=True)
-        return Forest([boosting.boost(rows, everything, *pair) for pair in pairs], self.n_jobs)
-
-    def _cross_fit(self, rows: Rows, groups: np.ndarray) -> np.ndarray:
-        """Margins from trees like those of `_boost_again` that saw nothing of the row's group."""
-        folds = boosting.draw_folds(groups, self.n_folds, self.seed)
-        settings = [self._parameters(number) for number in range(self.n_seeds)]
-        return boosting.cross_fit(rows, folds, settings, self.forest_.trees, self.n_jobs)
+        if self.logistic == 1.0:  # no tree of theirs will count
+            most, patience = 1, None
+        bare = replace(rows, regression=None)
+        return [boosting.boost(bare, boosted, own, most, later, patience) for own in settings]
 
     def _calibrate(
         self, rows: Rows, margins: np.ndarray, mask: np.ndarray, groups: np.ndarray
@@ -275,15 +286,6 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             tier: rows.quantile(risks, mask, 1 - share) for tier, share in self.tiers.items()
         }
 
-    def _boost_halves(self, rows: Rows, boosted: np.ndarray, groups: np.ndarray) -> Forest | None:
-        """The same trees on random halves of the groups, to see which reasons hold."""
-        numbers = range(self.n_seeds, self.n_seeds + self.n_refits)
-        settings = [self._parameters(number) for number in numbers]
-        halves = boosting.boost_halves(
-            rows, boosted, groups, settings, self.forest_.trees[0], self.seed
-        )
-        return Forest(halves, self.n_jobs) if halves else None
-
     def set_columns(self, columns: ModelColumns) -> None:
         """Take over the columns of the fitted model, under the names that scikit-learn reads too."""
         self.columns_ = columns
@@ -294,19 +296,10 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         everything = np.ones(len(index), dtype=bool)
         if self.calibration is None and self.early_stopping_rounds is None:
             return everything, ~everything
-        if "as_of_date" not in index.names:
-            raise FeatureError(
-                Fault(
-                    "features",
-                    f"index {list(index.names)}",
-                    "a level as_of_date, for stopping and calibration on later dates",
-                    "Set the index, or set calibration=None and early_stopping_rounds=None.",
-                )
-            )
         horizon = Horizon.parse(self.task.horizon) if self.task is not None else None
         lag = self.task.schema.reporting_lag_days(self.task.label) if self.task is not None else 0
         return later_holdout(
-            pd.DatetimeIndex(index.get_level_values("as_of_date")),
+            dates_of(index),
             self.later_share,
             horizon=horizon if self.embargo else None,
             reporting_lag_days=lag if self.embargo else 0,
@@ -316,6 +309,13 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         directions = list(self.directions.values()) if self.monotone else []
         settings = self.get_params(deep=False)
         return boosting.set_parameters(settings, directions, seed=self.seed + 1000 * number)
+
+    def _regression(self) -> Regression | None:
+        if not 0.0 <= self.logistic <= 1.0:
+            fault = Fault("logistic", f"{self.logistic}", "a share, 0 to 1", "Correct it.")
+            raise DeclarationError(fault)
+        directions = [d * self.monotone for d in self.directions.values()]
+        return Regression(self.logistic, self.logistic_c, directions) if self.logistic else None
 
     @property
     def directions(self) -> dict[str, int]:

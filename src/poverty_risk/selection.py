@@ -136,7 +136,7 @@ def compare_candidates(
     >>> panel = build_panel(tables, task, load_catalog("archive"), ["2020-01-01", "2020-04-01"],
     ...                     ["2021-01-01", "2022-01-01"])
     >>> few = {"n_estimators": 10, "min_child_samples": 20}
-    >>> found = compare_candidates(panel, {"trees": Candidate(), "both": Candidate(logistic=0.5)},
+    >>> found = compare_candidates(panel, {"trees": Candidate(), "both": Candidate(model={"logistic": 0.5})},
     ...                            "trees", settings=few, replicates=20)
     >>> found.chosen in ("trees", "both"), bool(found.summary["mean_regret"].min() >= 0)
     (True, True)
@@ -351,7 +351,7 @@ def evaluate_over_time(
     >>> task = PredictionTask(tables.schema, "at_risk", "guarantee_failed", "6mo", tables.line)
     >>> panel = build_panel(tables, task, load_catalog("archive"), ["2020-01-01", "2020-04-01"],
     ...                     ["2021-01-01", "2022-01-01"])
-    >>> found = compare_candidates(panel, {"regression": Candidate(logistic=1.0)}, "regression",
+    >>> found = compare_candidates(panel, {"regression": Candidate(model={"logistic": 1.0})}, "regression",
     ...                            replicates=0)
     >>> table = evaluate_over_time(panel, found.margins, schemes=["2021-05-01"])
     >>> table.loc[("regression", "forward"), "periods"].tolist()

@@ -12,7 +12,7 @@ import pandas as pd
 from poverty_risk.exceptions import DeclarationError, Fault, FeatureError
 from poverty_risk.windows import Horizon, label_known_by, parse_as_of_dates, parse_days
 
-__all__ = ["TemporalSplit", "describe_periods", "later_holdout", "split_periods"]
+__all__ = ["TemporalSplit", "dates_of", "describe_periods", "later_holdout", "split_periods"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class TemporalSplit:
             The index has no as-of dates, a test date has no points, or too few dates to learn from.
         """
         self._check_settings()
-        dates = _dates_of(X)
+        dates = dates_of(X)
         horizon, lag = Horizon.parse(self.horizon), parse_days(self.reporting_lag)
         known_by = label_known_by(dates, horizon, lag)
         folds = []
@@ -208,7 +208,7 @@ def split_periods(
     >>> train.tolist(), test.tolist()
     ([True, False, False], [False, False, True])
     """
-    dates, span = _dates_of(index), Horizon.parse(horizon)
+    dates, span = dates_of(index), Horizon.parse(horizon)
     lag = parse_days(reporting_lag)
     last_train, first_test = parse_as_of_dates(train_to), parse_as_of_dates(test_from)
     # The dates that are really used decide: `train_to` may lie after the last as-of date.
@@ -325,7 +325,14 @@ def describe_periods(
     return described | {"base_rate": float(target.mean())}
 
 
-def _dates_of(points: pd.DataFrame | pd.Series | pd.Index) -> pd.DatetimeIndex:
+def dates_of(points: pd.DataFrame | pd.Series | pd.Index) -> pd.DatetimeIndex:
+    """As-of date of each point.
+
+    Raises
+    ------
+    FeatureError
+        The index has no level as_of_date, or a date is missing.
+    """
     index = points if isinstance(points, pd.Index) else getattr(points, "index", None)
     if index is None or "as_of_date" not in index.names:
         found = type(points).__name__ if index is None else f"index {list(index.names)}"

@@ -10,7 +10,6 @@ trees: the table orders choices, it is no result.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,15 +80,13 @@ class Choice:
     cohort
         Cohort that is learned from; None: the one that is scored.
     settings
-        Parameters of the trees that differ from `SETTINGS`; None: logistic regression.
-    logistic
-        Share of logistic regression, on the same rows, in the mean of log-odds with the trees.
+        Parameters of the model that differ from `SETTINGS`; None: logistic regression as scikit-learn
+        fits it, without steps or directions.
     """
 
     left_out: tuple[str, ...] = ()
     cohort: str | None = "everyone"
     settings: Mapping[str, Any] | None = field(default_factory=dict)
-    logistic: float = 0.0
 
     def fit(
         self, study: Study, rows: pd.Series, cohort: str
@@ -103,22 +100,27 @@ class Choice:
         task = study.task(LABEL, cohort)
         model = RiskModel(study.catalog.select(names), task, **(SETTINGS | dict(self.settings)))
         model.fit(learned, rows)
-        if not self.logistic:
-            return lambda asked: model.margin(asked).to_numpy()
-        beside = dataclasses.replace(self, settings=None).fit(study, rows, cohort)
-        share = self.logistic
-        return lambda asked: (1 - share) * model.margin(asked).to_numpy() + share * beside(asked)
+        return lambda asked: model.margin(asked).to_numpy()
 
 
+SIX_LEAVES = {"num_leaves": 6, "max_depth": 3, "n_estimators": 300}
 CHOICES = {
     "features_before": Choice(tuple(ADDED)),
     "all_features": Choice(),
-    "six_leaves": Choice(settings={"num_leaves": 6, "max_depth": 3, "n_estimators": 300}),
+    "six_leaves": Choice(settings=SIX_LEAVES),
+    "six_leaves_quarter_logistic": Choice(settings=SIX_LEAVES | {"logistic": 0.25}),
+    "six_leaves_half_logistic": Choice(settings=SIX_LEAVES | {"logistic": 0.5}),
+    "six_leaves_half_logistic_c_0.05": Choice(
+        settings=SIX_LEAVES | {"logistic": 0.5, "logistic_c": 0.05}
+    ),
+    "six_leaves_half_logistic_c_0.0005": Choice(
+        settings=SIX_LEAVES | {"logistic": 0.5, "logistic_c": 0.0005}
+    ),
+    "logistic_as_trees": Choice(settings={"logistic": 1.0, "n_estimators": 1}),
     "learned_from_the_scored_alone": Choice(cohort=None),
     "logistic_on_the_scored": Choice(cohort=None, settings=None),
     "logistic_on_everyone": Choice(settings=None),
-    "half_logistic": Choice(logistic=0.5),
-    "quarter_logistic": Choice(logistic=0.25),
+    "half_logistic": Choice(settings={"logistic": 0.5}),
     "no_directions": Choice(settings={"monotone": False}),
     "three_seeds": Choice(settings={"n_seeds": 3}),
 }

@@ -123,6 +123,7 @@ def test_what_is_written_is_read_again(tmp_path):
     folder = tables.write(tmp_path / "new" / "history")
     assert sorted(p.name for p in folder.iterdir()) == [
         "history.json",
+        "households.arrow",
         "line.csv",
         "shock.parquet",
     ]

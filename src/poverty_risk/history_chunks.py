@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import hashlib
 import logging
 from collections.abc import Collection, Iterator, Mapping
@@ -17,12 +16,12 @@ import pyarrow.parquet as pq
 
 from poverty_risk.arrow_tables import find_line_faults, find_table_files, read_line
 from poverty_risk.exceptions import DeclarationError, Fault, HistoryError
-from poverty_risk.household_index import HouseholdIndex, find_runs, unite_ids
+from poverty_risk.household_index import HouseholdIndex
 from poverty_risk.observation import find_end, read_end
 from poverty_risk.schema import Schema, load_schema
 from poverty_risk.tables import HistoryTables, digest_tables, read_history
 from poverty_risk.validation import REJECTED_COLUMNS
-from poverty_risk.written_folder import find_written, hash_manifest
+from poverty_risk.written_folder import find_written, hash_manifest, read_index
 
 __all__ = ["HOUSEHOLDS_PER_CHUNK", "HistoryFolder", "find_counties", "iter_history"]
 
@@ -242,23 +241,24 @@ class HistoryFolder:
     def _read(
         self, households: int, after: str | None, columns: Mapping[str, Collection[str]] | None
     ) -> Iterator[HistoryTables]:
+        index = read_index(self._folder)
         readers, villages = {}, {}
         for path in sorted(self._folder.glob("*.parquet")):
-            file = _open(path, None if columns is None else columns.get(path.stem, ()))
-            if HOUSEHOLD in file.names:
-                readers[path.stem] = _Reader(file, after)
-            elif columns is None or path.stem in columns:
+            if columns is not None and path.stem not in columns:
+                continue
+            file = _open(path, None if columns is None else columns[path.stem])
+            if path.stem in index.offsets:
+                readers[path.stem] = _Reader(file)
+            else:
                 villages[path.stem] = _numbered(file.read(), 0)
         self._check_same()
-        names = [name for name in readers if columns is None or name in columns]
-        while (last := _find_last(list(readers.values()), households)) is not None:
-            taken = {name: reader.take(last) for name, reader in readers.items()}
-            index = HouseholdIndex.from_runs({name: runs for name, (_, runs) in taken.items()})
-            records = {name: taken[name][0] for name in names} | villages
-            nothing = pd.DataFrame(columns=list(REJECTED_COLUMNS))
+        index = index.keep(readers)
+        nothing = pd.DataFrame(columns=list(REJECTED_COLUMNS))
+        for start, stop in _cut(index.households, households, after):
+            records = {n: r.take(*index.offsets[n][[start, stop]]) for n, r in readers.items()}
             yield HistoryTables(
-                *(self._schema, records, nothing, {}, self._line, self._end),
-                index=index.keep(names),
+                *(self._schema, records | villages, nothing, {}, self._line, self._end),
+                index=index.cut(start, stop),
             )
 
 
@@ -299,24 +299,15 @@ def _choose(tables: HistoryTables, columns: Mapping[str, Collection[str]] | None
 
 
 def _slice(tables: HistoryTables, households: int, after: str | None) -> Iterator[HistoryTables]:
-    size = len(tables.households)
-    begin = 0 if after is None else int(np.searchsorted(tables.households, after, side="right"))
-    for start in range(begin, size, households):
-        yield tables.slice_households(start, min(start + households, size))
+    for start, stop in _cut(tables.households, households, after):
+        yield tables.slice_households(start, stop)
 
 
-def _find_last(readers: list[_Reader], households: int) -> str | None:
-    """Read on until every table holds the next households whole; the last of them, None at the end."""
-    while open_ones := [reader for reader in readers if not reader.at_end]:
-        behind = min(open_ones, key=lambda reader: reader.last)
-        # The last household of what was read may go on in the next rows; those before it are whole.
-        if max(reader.count_before(behind.last) for reader in readers) >= households:
-            break
-        behind.read_on()
-    end = min((reader.last for reader in open_ones), default=None)
-    whole = [r.ids if end is None else r.ids[: r.count_before(end)] for r in readers]
-    ids = unite_ids([pa.array(part, pa.string()) for part in whole])
-    return ids[min(households, len(ids)) - 1].as_py() if len(ids) else None
+def _cut(ids: np.ndarray, households: int, after: str | None) -> Iterator[tuple[int, int]]:
+    """First household and the one after the last of each range."""
+    begin = 0 if after is None else int(np.searchsorted(ids, after, side="right"))
+    for start in range(begin, len(ids), households):
+        yield start, min(start + households, len(ids))
 
 
 class _File(NamedTuple):
@@ -340,66 +331,29 @@ def _open(path: Path, columns: Collection[str] | None) -> _File:
 
 
 class _Reader:
-    """The rows of one table, sorted by household: what was read and not yet taken."""
+    """The rows of one table, given out in order: what was read and not yet taken."""
 
-    def __init__(self, file: _File, after: str | None) -> None:
+    def __init__(self, file: _File) -> None:
         self._file, self._names = file
-        self._group, self._row = 0, 0
+        groups = range(self._file.num_row_groups)
+        sizes = [self._file.metadata.row_group(group).num_rows for group in groups]
+        self._ends = np.cumsum(sizes, dtype=np.int64)
+        self._row, self._group = 0, 0
         self._rows = self._file.schema_arrow.empty_table().select(self._names)
-        self.ids, self._ends = np.empty(0, dtype=object), np.empty(0, dtype=np.int64)
-        if after is not None:
-            self._skip(after)
 
-    @property
-    def at_end(self) -> bool:
-        """Whether all rows were read."""
-        return bool(self._group == self._file.num_row_groups)
-
-    @property
-    def last(self) -> str:
-        """The last household read so far."""
-        return str(self.ids[-1]) if len(self.ids) else ""
-
-    def count_before(self, household: str) -> int:
-        """How many households read so far have lower ids."""
-        return bisect.bisect_left(self.ids, household)
-
-    def read_on(self) -> None:
-        """Read the next group of rows."""
-        rows = self._file.read_row_group(self._group, columns=self._names)
-        self._group += 1
-        found, ends = find_runs(rows[HOUSEHOLD])
-        ids = found.to_numpy(zero_copy_only=False)
-        goes_on = int(len(ids) > 0 and self.last == ids[0])  # the last household, in these rows
-        before = len(self.ids) - goes_on
-        self.ids = np.concatenate([self.ids[:before], ids])
-        self._ends = np.concatenate([self._ends[:before], ends + self._rows.num_rows])
-        self._rows = pa.concat_tables([self._rows, rows])
-
-    def take(self, last: str) -> tuple[pa.Table, tuple[pa.Array, np.ndarray]]:
-        """Give out the rows of households up to `last`, and these with their ends."""
-        count = bisect.bisect_right(self.ids, last)
-        ids, ends = pa.array(self.ids[:count], pa.string()), self._ends[:count]
-        end = int(ends[-1]) if count else 0
-        taken = _numbered(self._rows.slice(0, end), self._row)
-        self._row += end
-        self._rows = self._rows.slice(end)
-        self.ids, self._ends = self.ids[count:].copy(), self._ends[count:] - end
-        return taken, (ids, ends)
-
-    def _skip(self, after: str) -> None:
-        column = self._file.schema_arrow.names.index(HOUSEHOLD)
-        while not self.at_end:
-            group = self._file.metadata.row_group(self._group)
-            known = group.column(column).statistics
-            if known is None or not known.has_min_max or known.max > after:
-                break
-            self._group += 1
-            self._row += group.num_rows
-        while not self.at_end and self.last <= after:
-            self.take(after)
-            self.read_on()
-        self.take(after)
+    def take(self, first: int, last: int) -> pa.Table:
+        """Rows `first` to `last` (excluded), none of them before those taken last."""
+        begin = int(np.searchsorted(self._ends, first, side="right"))
+        if begin > self._group:  # nothing of what is held, or between, is wanted
+            self._group, self._row = begin, int(self._ends[begin - 1])
+            self._rows = self._rows.slice(0, 0)
+        end = int(np.searchsorted(self._ends, last)) + 1 if last > first else 0
+        if end > self._group:
+            read = self._file.read_row_groups(range(self._group, end), columns=self._names)
+            self._rows, self._group = pa.concat_tables([self._rows, read]), end
+        taken = self._rows.slice(first - self._row, last - first)
+        self._rows, self._row = self._rows.slice(last - self._row), last
+        return _numbered(taken, first)
 
 
 def _numbered(rows: pa.Table, first: int) -> pa.Table:

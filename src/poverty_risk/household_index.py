@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["HouseholdIndex", "find_runs", "unite_ids"]
+__all__ = ["HouseholdIndex", "find_runs"]
 
 ID = "household_id"
+
+ROWS = "rows_of_"
+"""Begins the name of a column that counts the rows of a table."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +40,28 @@ class HouseholdIndex:
     def build(cls, records: Mapping[str, pa.Table]) -> HouseholdIndex:
         """Index tables; those without ``household_id`` are left out."""
         there = {name: table for name, table in records.items() if ID in table.column_names}
-        return cls.from_runs({name: find_runs(table[ID]) for name, table in there.items()})
-
-    @classmethod
-    def from_runs(cls, runs: Mapping[str, tuple[pa.Array, np.ndarray]]) -> HouseholdIndex:
-        """Index tables of which `find_runs` is known, by name."""
-        every = unite_ids([ids for ids, _ in runs.values()])
+        runs = {name: find_runs(table[ID]) for name, table in there.items()}
+        every = pc.unique(pa.chunked_array([ids for ids, _ in runs.values()], type=pa.string()))
+        every = every.take(pc.sort_indices(every))
         offsets = {}
         for name, (ids, ends) in runs.items():
             counts = np.zeros(len(every), dtype=np.int64)
             counts[pc.index_in(ids, value_set=every).to_numpy()] = np.diff(ends, prepend=0)
             offsets[name] = np.concatenate([[0], np.cumsum(counts)])
         return cls(every.to_numpy(zero_copy_only=False).astype(str), offsets)
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> HouseholdIndex:
+        """The index that `to_table` gave."""
+        ids = table[ID].to_numpy().astype(str)
+        names = [name.removeprefix(ROWS) for name in table.column_names if name.startswith(ROWS)]
+        counts = {name: table[ROWS + name].to_numpy() for name in names}
+        return cls(ids, {name: np.append(0, np.cumsum(own)) for name, own in counts.items()})
+
+    def to_table(self) -> pa.Table:
+        """Ids, and how many records each household has in each table: what is small when written."""
+        counts = {ROWS + name: np.diff(own).astype(np.int32) for name, own in self.offsets.items()}
+        return pa.table({ID: pa.array(self.households.tolist(), pa.string())} | counts)
 
     def keep(self, names: Iterable[str]) -> HouseholdIndex:
         """The same households with the offsets of some tables only."""
@@ -68,12 +81,16 @@ class HouseholdIndex:
         self, records: Mapping[str, pa.Table], start: int, stop: int
     ) -> tuple[dict[str, pa.Table], HouseholdIndex]:
         """Tables and index of households `start` to `stop` (excluded), without copying."""
-        sliced, offsets = dict(records), {}
+        sliced = dict(records)
         for name, offset in self.offsets.items():
             first, last = offset[start], offset[stop]
             sliced[name] = records[name].slice(first, last - first)
-            offsets[name] = offset[start : stop + 1] - first
-        return sliced, HouseholdIndex(self.households[start:stop], offsets)
+        return sliced, self.cut(start, stop)
+
+    def cut(self, start: int, stop: int) -> HouseholdIndex:
+        """Index of the tables that hold households `start` to `stop` (excluded) alone."""
+        offsets = {name: own[start : stop + 1] - own[start] for name, own in self.offsets.items()}
+        return HouseholdIndex(self.households[start:stop], offsets)
 
     def take(
         self, records: Mapping[str, pa.Table], at: np.ndarray
@@ -98,12 +115,6 @@ def find_runs(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
     codes = ids.indices.to_numpy()
     ends = np.append(np.flatnonzero(codes[1:] != codes[:-1]) + 1, len(codes))[: len(codes)]
     return ids.dictionary.take(pa.array(codes[ends - 1])), ends
-
-
-def unite_ids(parts: Sequence[pa.Array]) -> pa.Array:
-    """All ids of some arrays, sorted, each once."""
-    every = pc.unique(pa.chunked_array(parts, type=pa.string()))
-    return every.take(pc.sort_indices(every))
 
 
 def _take_rows(table: pa.Table, rows: np.ndarray) -> pa.Table:

@@ -19,7 +19,7 @@ from poverty_risk.file_lock import hold_lock
 from poverty_risk.sources.delivery import Delivery
 from poverty_risk.sources.raw import Converted
 from poverty_risk.sources.store import Store
-from poverty_risk.written_folder import MANIFEST_FILE
+from poverty_risk.written_folder import INDEX_FILE, MANIFEST_FILE
 
 __all__ = ["read_tables_of", "rewrite_folder", "rewrite_store"]
 
@@ -106,7 +106,7 @@ def rewrite_folder(
         if not changed:
             return
         paths, _ = find_table_files(folder)
-        replaced = {paths[name].name for name in changed} | {MANIFEST_FILE}
+        replaced = {paths[name].name for name in changed} | {MANIFEST_FILE, INDEX_FILE}
         temporary = _beside(folder, "rewriting")
         with _exchanging(folder, temporary):
             shutil.copytree(folder, temporary, ignore=shutil.ignore_patterns(*replaced))

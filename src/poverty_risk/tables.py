@@ -301,7 +301,8 @@ class HistoryTables:
             for name in self.names
         }
         end = _find_sure_end(tables)
-        write_folder(Path(folder), tables, self._line, digest_tables(self._schema), end)
+        digest = digest_tables(self._schema)
+        write_folder(Path(folder), tables, self._line, digest, end, self._index)
         return Path(folder)
 
 
@@ -393,8 +394,8 @@ def read_history(
     if not faults + line_faults:
         written = read_written(folder, digest_tables(declared))
         if written is not None:
-            records, facts = written
-            return _trust(records, declared, given, observed_to, facts.end)
+            records, index, facts = written
+            return _trust(records, index, declared, given, observed_to, facts.end)
     loads = {name: functools.partial(read_table_file, path) for name, path in files.items()}
     return _validate(loads, declared, given, observed_to, faults + line_faults)
 
@@ -409,6 +410,7 @@ def _find_sure_end(records: Mapping[str, pa.Table]) -> pd.Timestamp | None:
 
 def _trust(
     written: Mapping[str, pa.Table],
+    index: HouseholdIndex,
     schema: Schema,
     line: Mapping[int, float] | None,
     observed_to: str | pd.Timestamp | None,
@@ -425,4 +427,4 @@ def _trust(
     nothing = pd.DataFrame(columns=list(REJECTED_COLUMNS))
     end = end or written_end
     end = find_end(table["known_date"] for table in records.values()) if end is None else end
-    return _told_of(HistoryTables(schema, records, nothing, {}, line, end))
+    return _told_of(HistoryTables(schema, records, nothing, {}, line, end, index=index))

@@ -15,10 +15,13 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import feather
 
 from poverty_risk.exceptions import Fault, HistoryError
+from poverty_risk.household_index import HouseholdIndex
 
 __all__ = [
+    "INDEX_FILE",
     "LINE_FILE",
     "MANIFEST_FILE",
     "SUFFIXES",
@@ -26,6 +29,7 @@ __all__ = [
     "find_previous",
     "find_written",
     "hash_manifest",
+    "read_index",
     "read_written",
     "write_folder",
 ]
@@ -39,8 +43,11 @@ SUFFIXES = (".parquet", ".csv")
 MANIFEST_FILE = "history.json"
 """Which files `write_folder` wrote, with their hashes: what nobody touched is not validated again."""
 
-MANIFEST_FORMAT = 1
-"""Goes up whenever validation or canonical order change, so that older folders are validated anew."""
+MANIFEST_FORMAT = 2
+"""Goes up whenever validation, canonical order or the files change, so that older folders are validated anew."""
+
+INDEX_FILE = "households.arrow"
+"""Where each household's rows are, so that ranges of households are read without looking for them."""
 
 HASHERS = 2
 """Files hashed at a time."""
@@ -64,7 +71,9 @@ class Written(NamedTuple):
     end: pd.Timestamp | None
 
 
-def read_written(folder: Path, schema: str) -> tuple[dict[str, pa.Table], Written] | None:
+def read_written(
+    folder: Path, schema: str
+) -> tuple[dict[str, pa.Table], HouseholdIndex, Written] | None:
     """Tables that `write_folder` wrote and nobody has touched since; None where that is not so.
 
     Parameters
@@ -76,15 +85,22 @@ def read_written(folder: Path, schema: str) -> tuple[dict[str, pa.Table], Writte
 
     Returns
     -------
-    (dict, Written) or None
-        Validated records by table name, with ``superseded_date``; and what the folder says of itself.
+    (dict, HouseholdIndex, Written) or None
+        Validated records by table name, with ``superseded_date``; where each household's are; and what
+        the folder says of itself.
     """
     written = find_written(folder, schema)
     if written is None:
         return None
     tables = {path.stem: pq.read_table(path) for path in sorted(folder.glob("*.parquet"))}
+    index = read_index(folder)
     # Replaced while it was read: what stands there now is read as any other folder.
-    return (tables, written) if hash_manifest(folder) == written.digest else None
+    return (tables, index, written) if hash_manifest(folder) == written.digest else None
+
+
+def read_index(folder: Path) -> HouseholdIndex:
+    """Where the rows of each household are, in a folder that `find_written` knows."""
+    return HouseholdIndex.from_table(feather.read_table(folder / INDEX_FILE))
 
 
 def find_written(folder: Path, schema: str) -> Written | None:
@@ -136,7 +152,8 @@ def _hash_files(folder: Path) -> dict[str, str]:
     paths = [
         path
         for path in sorted(folder.iterdir())
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        if (path.suffix.lower() in SUFFIXES or path.name == INDEX_FILE)
+        and not path.name.startswith(".")
     ]
     with ThreadPoolExecutor(HASHERS) as pool:
         return dict(zip((path.name for path in paths), pool.map(_hash_file, paths), strict=True))
@@ -155,6 +172,7 @@ def write_folder(
     line: Mapping[int, float] | None,
     schema: str = "",
     end: pd.Timestamp | None = None,
+    index: HouseholdIndex | None = None,
 ) -> None:
     """Write one Parquet file per table, the line as CSV, and what `read_written` needs to trust them.
 
@@ -173,6 +191,8 @@ def write_folder(
         Digest of the declared tables that the records were validated against.
     end
         Where the data end, so that a reader need not look through all of them; None if unknown.
+    index
+        Where each household's rows are; None for tables that nobody reads by household.
 
     Raises
     ------
@@ -190,6 +210,8 @@ def write_folder(
                 compression="zstd",
                 row_group_size=ROWS_PER_GROUP,
             )
+        if index is not None:
+            feather.write_feather(index.to_table(), temporary / INDEX_FILE, compression="zstd")
         if line is not None:
             lines = pd.DataFrame({"year": list(line), "line": list(line.values())})
             lines.to_csv(temporary / LINE_FILE, index=False)
@@ -208,7 +230,7 @@ def find_previous(folder: Path) -> Path:
 def _check_target(folder: Path) -> None:
     if folder.is_dir():
         names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
-        own = (LINE_FILE, MANIFEST_FILE)
+        own = (LINE_FILE, MANIFEST_FILE, INDEX_FILE)
         foreign = sorted(n for n in names if n not in own and not n.endswith(".parquet"))
         found = f"{len(foreign)} files that it did not write, such as '{''.join(foreign[:1])}'"
     else:

@@ -343,17 +343,21 @@ class _Reader:
 
     def take(self, first: int, last: int) -> pa.Table:
         """Rows `first` to `last` (excluded), none of them before those taken last."""
+        if last > first:
+            self._hold(first, last)
+        return _numbered(self._rows.slice(0, last - first), first)
+
+    def _hold(self, first: int, last: int) -> None:
+        """Read on up to row `last`, and let go what stands before row `first`."""
         begin = int(np.searchsorted(self._ends, first, side="right"))
         if begin > self._group:  # nothing of what is held, or between, is wanted
             self._group, self._row = begin, int(self._ends[begin - 1])
             self._rows = self._rows.slice(0, 0)
-        end = int(np.searchsorted(self._ends, last)) + 1 if last > first else 0
+        end = int(np.searchsorted(self._ends, last)) + 1
         if end > self._group:
             read = self._file.read_row_groups(range(self._group, end), columns=self._names)
             self._rows, self._group = pa.concat_tables([self._rows, read]), end
-        taken = self._rows.slice(first - self._row, last - first)
-        self._rows, self._row = self._rows.slice(last - self._row), last
-        return _numbered(taken, first)
+        self._rows, self._row = self._rows.slice(first - self._row), first
 
 
 def _numbered(rows: pa.Table, first: int) -> pa.Table:

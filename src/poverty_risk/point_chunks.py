@@ -25,6 +25,9 @@ __all__ = ["PointChunk", "cut_points", "run_chunks"]
 CHUNK_HOUSEHOLDS = 10_000
 """Fewer take more time of Python, which threads cannot share; more take more memory."""
 
+MANY_DATES = 4
+"""From so many points per household on, half as many households are taken together."""
+
 
 @dataclass(frozen=True)
 class VillageRows:
@@ -140,8 +143,10 @@ def cut_points(tables: HistoryTables, index: pd.MultiIndex) -> Iterator[PointChu
     index
         (household_id, as_of_date).
     """
-    codes, households = pd.factorize(index.get_level_values("household_id").to_numpy(dtype=object))
-    at = _find_households(tables.households, households.astype(str))[codes]
+    index = index.remove_unused_levels()
+    level = index.names.index("household_id")
+    codes, households = index.codes[level], index.levels[level].to_numpy(object).astype(str)
+    at = _find_households(tables.households, households)[codes]
     dates = index.get_level_values("as_of_date").to_numpy().astype("datetime64[D]")
     as_of = dates.astype(np.int64).astype(np.int32)
     villages = {
@@ -153,14 +158,15 @@ def cut_points(tables: HistoryTables, index: pd.MultiIndex) -> Iterator[PointChu
     if len(households) * 4 < len(tables.households) and len(households) <= CHUNK_HOUSEHOLDS:
         # Few households of many: pick them instead of reading everyone.
         tables = tables.select_households(households)
-        at = _find_households(tables.households, households.astype(str))[codes]
-    starts = list(range(0, max(len(tables.households), 1), CHUNK_HOUSEHOLDS))
+        at = _find_households(tables.households, households)[codes]
+    size = CHUNK_HOUSEHOLDS if len(index) <= MANY_DATES * len(households) else CHUNK_HOUSEHOLDS // 2
+    starts = list(range(0, max(len(tables.households), 1), size))
     # Points of unknown households come first, with place -1.
     bounds = np.append(np.searchsorted(at[order], starts), len(order))
     bounds[0] = 0
     for start, first, last in zip(starts, bounds[:-1], bounds[1:], strict=True):
         if first < last:
-            stop = min(start + CHUNK_HOUSEHOLDS, len(tables.households))
+            stop = min(start + size, len(tables.households))
             points = order[first:last]
             places = np.where(at[points] < 0, -1, at[points] - start)
             part = tables.slice_households(start, stop)

@@ -57,7 +57,7 @@ class Rows:
         Log-odds that boosting starts from, shape (n,); None for those of the base rate. They are no
         part of the trees: who predicts adds them again.
     regression
-        What is mixed into every booster on these rows; None for nothing.
+        What `mix` mixes into boosters on these rows; None for nothing.
     """
 
     matrix: np.ndarray
@@ -117,8 +117,7 @@ def boost(
     Returns
     -------
     Booster
-        With the regression of the rows. Read back from its text, so that a model that is loaded later
-        is the same to the last bit.
+        Read back from its text, so that a model that is loaded later is the same to the last bit.
 
     Raises
     ------
@@ -145,21 +144,24 @@ def boost(
         callbacks=[lightgbm.early_stopping(int(patience or 0), verbose=False)] if stopping else [],
     )
     best = booster.best_iteration if stopping else -1
-    found = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=best))
-    return mix(found, rows, mask)
+    return lightgbm.Booster(model_str=booster.model_to_string(num_iteration=best))
 
 
-def mix(booster: lightgbm.Booster, rows: Rows, mask: np.ndarray) -> lightgbm.Booster:
-    """The booster with the regression of the rows, fitted on the masked ones, as further trees."""
+def mix(
+    boosters: Sequence[lightgbm.Booster], rows: Rows, mask: np.ndarray
+) -> list[lightgbm.Booster]:
+    """Boosters with the regression of the rows, fitted on the masked ones, as further trees."""
     if rows.regression is None:
-        return booster
+        return list(boosters)
     weight = None if rows.weight is None else rows.weight[mask]
     mean, steps = fit_steps(
         rows.matrix[mask], rows.target[mask], weight, rows.categorical, rows.regression
     )
-    text = mix_texts(booster.model_to_string(), mean, steps, rows.regression.share)
+    share = rows.regression.share
+    texts = [mix_texts(booster.model_to_string(), mean, steps, share) for booster in boosters]
     # Written once more by LightGBM: what is kept is its own text.
-    return lightgbm.Booster(model_str=lightgbm.Booster(model_str=text).model_to_string())
+    mixed = [lightgbm.Booster(model_str=text).model_to_string() for text in texts]
+    return [lightgbm.Booster(model_str=text) for text in mixed]
 
 
 def set_parameters(
@@ -215,7 +217,9 @@ def boost_halves(
         half = draw_half(groups, np.random.default_rng([seed, number]))
         # Half of the rows want half of the leaf size, or they would know less than they could.
         fewer = {"min_data_in_leaf": max(settings["min_data_in_leaf"] // 2, 1)}
-        boosters.append(boost(rows, mask & half, dict(settings) | fewer, trees))
+        boosters += mix(
+            [boost(rows, mask & half, dict(settings) | fewer, trees)], rows, mask & half
+        )
     return boosters
 
 
@@ -269,9 +273,12 @@ def boost_folds(
     booster : Booster
         Boosted on those of the other folds.
     """
-    for fold in range(int(folds.max()) + 1):
-        left_out = folds == fold
+    for left_out in _leave_out(folds):
         yield left_out, boost(rows, ~left_out, parameters, trees, left_out, patience)
+
+
+def _leave_out(folds: np.ndarray) -> Iterator[np.ndarray]:
+    return (folds == fold for fold in range(int(folds.max()) + 1))
 
 
 def cross_fit(
@@ -299,13 +306,12 @@ def cross_fit(
     ndarray
         Log-odds of each row.
     """
-    parts = []
-    for settings, count in zip(parameters, trees, strict=True):
-        margins = np.empty(len(rows.target))
-        for left_out, booster in boost_folds(rows, folds, settings, count):
-            margins[left_out] = Forest([booster], n_jobs).margins(rows.matrix[left_out])
-        parts.append(margins)
-    return _average(parts)
+    margins = np.empty(len(rows.target))
+    for left_out in _leave_out(folds):
+        pairs = zip(parameters, trees, strict=True)
+        boosters = mix([boost(rows, ~left_out, *pair) for pair in pairs], rows, ~left_out)
+        margins[left_out] = Forest(boosters, n_jobs).margins(rows.matrix[left_out])
+    return margins
 
 
 class Forest:

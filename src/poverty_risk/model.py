@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -229,8 +228,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         stopping = later & mask
         settings = [self._parameters(number) for number in range(self.n_seeds + self.n_refits)]
         own, others = settings[: self.n_seeds], settings[self.n_seeds :]
-        bare = self._boost(rows, boosted, stopping, own)
-        rounds = Forest(bare).trees
+        boosters = self._boost(rows, boosted, stopping, own)
+        rounds = Forest(boosters).trees
         codes = group_codes(groups, X.index)
         calibrated = stopping if stopping.any() else boosted
         if self.refit:
@@ -240,9 +239,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             margins = boosting.cross_fit(rows, folds, own, rounds, self.n_jobs)
             pairs = zip(own, rounds, strict=True)
             boosters = [boosting.boost(rows, boosted, *pair) for pair in pairs]
-            self.forest_ = Forest(boosters, self.n_jobs)
-        else:
-            self.forest_ = Forest([boosting.mix(b, rows, boosted) for b in bare], self.n_jobs)
+        self.forest_ = Forest(boosting.mix(boosters, rows, boosted), self.n_jobs)
+        if not self.refit:
             margins = self.forest_.margins(rows.matrix)
         self._calibrate(rows, margins, calibrated, codes)
         self._set_tiers(rows, margins, stopping if stopping.any() else calibrated)
@@ -259,12 +257,11 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _boost(
         self, rows: Rows, boosted: np.ndarray, later: np.ndarray, settings: list[dict[str, Any]]
     ) -> list[Booster]:
-        """Boosters before the regression is mixed in: later dates tell how many trees they have."""
+        """Boosters of which later dates tell how many trees they have."""
         most, patience = self.n_estimators, self.early_stopping_rounds
         if self.logistic == 1.0:  # no tree of theirs will count
             most, patience = 1, None
-        bare = replace(rows, regression=None)
-        return [boosting.boost(bare, boosted, own, most, later, patience) for own in settings]
+        return [boosting.boost(rows, boosted, own, most, later, patience) for own in settings]
 
     def _calibrate(
         self, rows: Rows, margins: np.ndarray, mask: np.ndarray, groups: np.ndarray

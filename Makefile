@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2
+# Threads of two test processes would wait for each other by spinning: see benchmarks/company.py.
+export GOMP_SPINCOUNT ?= 1000
 
 .PHONY: demo test bench lint lock clean help
 help:  ## Show the targets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,11 @@ import click
 from poverty_risk.cli import cycle, models, officers, privacy, records, tuning
 from poverty_risk.exceptions import PovertyRiskError
 
-__all__ = ["cli", "main"]
+__all__ = ["SPIN_COUNT", "cli", "main"]
+
+SPIN_COUNT = "1000"
+"""How often threads of GNU OpenMP look again before they sleep. By default they spin for milliseconds, and
+two trainings on the same cores keep each other from running (`benchmarks/company.py`)."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -61,6 +66,7 @@ for _command in (
 
 def main() -> None:
     """Run the command line; errors of the package are printed without a traceback."""
+    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # before LightGBM is imported
     command: Callable[..., Any] = cli
     try:
         command(standalone_mode=True)

@@ -23,6 +23,7 @@ __all__ = [
     "HOWS",
     "Requests",
     "aggregate_records",
+    "compiled",
     "group_codes",
     "group_texts",
     "keep_latest",
@@ -75,7 +76,7 @@ class Requests(NamedTuple):
     lag: Array
 
 
-def _compiled(function: Function) -> Function:
+def compiled(function: Function) -> Function:
     """Compile when first called, and keep what was compiled for the next process, where that can be."""
     try:
         made = numba.njit(function, cache=True, nogil=True)
@@ -84,7 +85,7 @@ def _compiled(function: Function) -> Function:
     return made  # type: ignore[no-any-return]
 
 
-@_compiled
+@compiled
 def _first_from(days: Array, low: int, high: int, day: Any) -> int:
     """First place in [low, high) whose day is not before `day`."""
     while low < high:
@@ -96,7 +97,7 @@ def _first_from(days: Array, low: int, high: int, day: Any) -> int:
     return low
 
 
-@_compiled
+@compiled
 def select_known(
     begin: Array,
     end: Array,
@@ -126,7 +127,7 @@ def select_known(
         ends[point + 1] = filled
 
 
-@_compiled
+@compiled
 def group_codes(ends: Array, rows: Array, codes: Array, groups: Array) -> None:
     """As `group_texts`, of texts that are encoded."""
     longest = 0
@@ -145,7 +146,7 @@ def group_codes(ends: Array, rows: Array, codes: Array, groups: Array) -> None:
             groups[place] = group
 
 
-@_compiled
+@compiled
 def group_texts(ends: Array, rows: Array, offsets: Array, text: Array, groups: Array) -> None:
     """Number the different texts among each point's rows from 0; `text` holds all, `offsets` where."""
     longest = 0
@@ -164,7 +165,7 @@ def group_texts(ends: Array, rows: Array, offsets: Array, text: Array, groups: A
             groups[place] = group
 
 
-@_compiled
+@compiled
 def _same_text(one: int, other: int, offsets: Array, text: Array) -> bool:
     length = offsets[one + 1] - offsets[one]
     if offsets[other + 1] - offsets[other] != length:
@@ -176,7 +177,7 @@ def _same_text(one: int, other: int, offsets: Array, text: Array) -> bool:
     return True
 
 
-@_compiled
+@compiled
 def keep_latest(ends: Array, groups: Array, kept: Array, new_ends: Array) -> int:
     """Places of each point's latest record per group; `groups` counts from 0. How many there are."""
     seen = np.full(groups.max() + 1 if groups.shape[0] else 0, -1, dtype=np.int64)
@@ -198,7 +199,7 @@ def keep_latest(ends: Array, groups: Array, kept: Array, new_ends: Array) -> int
     return filled
 
 
-@_compiled
+@compiled
 def _count_distinct(values: Array, count: int) -> int:
     if count == 0:
         return 0
@@ -217,7 +218,7 @@ def _count_distinct(values: Array, count: int) -> int:
     return distinct
 
 
-@_compiled
+@compiled
 def _sum(values: Array, count: int) -> Any:
     total = 0.0
     for place in range(count):
@@ -225,7 +226,7 @@ def _sum(values: Array, count: int) -> Any:
     return total
 
 
-@_compiled
+@compiled
 def _std(values: Array, count: int) -> Any:
     if count < 2:
         return np.nan
@@ -238,7 +239,7 @@ def _std(values: Array, count: int) -> Any:
     return np.sqrt(squares / (count - 1))
 
 
-@_compiled
+@compiled
 def _slope(values: Array, days: Array, count: int, day: Any) -> Any:
     """Least squares per year."""
     mean_year, mean_value, together, squares = 0.0, 0.0, 0.0, 0.0
@@ -254,7 +255,7 @@ def _slope(values: Array, days: Array, count: int, day: Any) -> Any:
     return (together / count) / (squares / count) if squares > 0.0 else np.nan
 
 
-@_compiled
+@compiled
 def _summarise(how: int, values: Array, days: Array, count: int, day: Any) -> Any:
     """One number of the values kept, in the order of the records."""
     if how == NUNIQUE:
@@ -276,7 +277,7 @@ def _summarise(how: int, values: Array, days: Array, count: int, day: Any) -> An
     return spread / mean if mean != 0.0 else np.nan
 
 
-@_compiled
+@compiled
 def _count(rows: Array, low: Array, high: Array, test: Array, result: Array) -> None:
     for point in range(low.shape[0]):
         count = 0
@@ -285,7 +286,7 @@ def _count(rows: Array, low: Array, high: Array, test: Array, result: Array) -> 
         result[point] = count
 
 
-@_compiled
+@compiled
 def _add(
     rows: Array, low: Array, high: Array, number: Array, test: Array, mean: bool, result: Array
 ) -> None:
@@ -301,7 +302,7 @@ def _add(
         result[point] = total
 
 
-@_compiled
+@compiled
 def _find(
     rows: Array, low: Array, high: Array, number: Array, test: Array, last: bool, result: Array
 ) -> None:
@@ -318,7 +319,7 @@ def _find(
             at += step
 
 
-@_compiled
+@compiled
 def _days_since(
     rows: Array, low: Array, high: Array, event: Array, test: Array, as_of: Array, result: Array
 ) -> None:
@@ -330,7 +331,7 @@ def _days_since(
                 break
 
 
-@_compiled
+@compiled
 def _reduce(
     how: int,
     rows: Array,
@@ -358,7 +359,7 @@ def _reduce(
         result[point] = _summarise(how, values, days, count, np.int64(as_of[point]))
 
 
-@_compiled
+@compiled
 def _first_row_from(event: Array, rows: Array, low: int, high: int, day: Any) -> int:
     while low < high:
         middle = (low + high) >> 1
@@ -369,7 +370,7 @@ def _first_row_from(event: Array, rows: Array, low: int, high: int, day: Any) ->
     return low
 
 
-@_compiled
+@compiled
 def _find_windows(
     ends: Array,
     rows: Array,
@@ -388,7 +389,7 @@ def _find_windows(
             high[point] = _first_row_from(event, rows, low[point], ends[point + 1], day - lag)
 
 
-@_compiled
+@compiled
 def aggregate_records(
     ends: Array,
     rows: Array,

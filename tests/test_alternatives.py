@@ -25,8 +25,8 @@ def _spec(stem, direction, *, changeable=True, kind="number"):
     )
 
 
-@pytest.fixture(scope="module")
-def fitted():
+@pytest.fixture(scope="module", params=[0.0, 0.5], ids=["trees", "with regression"])
+def fitted(request):
     rng = np.random.default_rng(3)
     index = pd.MultiIndex.from_product(
         [[f"h{i}" for i in range(ROWS)], [DATE]], names=["household_id", "as_of_date"]
@@ -59,6 +59,7 @@ def fitted():
         colsample=1.0,
         subsample=1.0,
         reg_lambda=1.0,
+        logistic=request.param,
         calibration=None,
         early_stopping_rounds=None,
         # So wide that the worst need two changes to leave it.

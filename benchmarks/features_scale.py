@@ -37,17 +37,21 @@ def simulate(households: str, seed: str, folder: str) -> dict[str, Any]:
 
 
 def find_counties(folder: str, households: str) -> list[Path]:
-    """Whole counties that hold at least the households asked for, or as many as there are."""
-    import duckdb
-
+    """Counties that hold at least the households asked for, or as many as there are."""
     chosen, count = [], 0
     for county in sorted(path for path in Path(folder).iterdir() if path.is_dir()):
         if count < int(households):
             chosen.append(county)
-            household = str(county / "household.parquet")
-            query = f"SELECT count(DISTINCT household_id) FROM read_parquet('{household}')"
-            count += duckdb.execute(query).fetchall()[0][0]
+            count += count_households(county)
     return chosen
+
+
+def count_households(county: Path) -> int:
+    import duckdb
+
+    household = str(county / "household.parquet")
+    query = f"SELECT count(DISTINCT household_id) FROM read_parquet('{household}')"
+    return int(duckdb.execute(query).fetchall()[0][0])
 
 
 def build(folder: str, households: str, dates: str) -> dict[str, Any]:
@@ -64,13 +68,16 @@ def build(folder: str, households: str, dates: str) -> dict[str, Any]:
     first = next(iter_history(counties[0], 100, **needed))
     index = pd.MultiIndex.from_product([first.households[:9], at], names=names)
     build_features(first, pd.DataFrame(index=index), catalog)  # loads what is compiled
-    count = 0
+    count, wanted = 0, int(households)
     began, used = time.perf_counter(), time.process_time()
     for county in counties:
         for part in iter_history(county, **needed):
-            index = pd.MultiIndex.from_product([part.households, at], names=names)
-            count += len(part.households)
+            chosen = part.households[: wanted - count]
+            index = pd.MultiIndex.from_product([chosen, at], names=names)
+            count += len(chosen)
             features = build_features(part, pd.DataFrame(index=index), catalog)
+            if count == wanted:
+                break
     return {
         "households": count,
         "features": features.shape[1],
@@ -247,7 +254,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 size = min(COUNTY, options.households - seed * COUNTY)
                 county = str(Path(folder) / f"county_{seed:02d}")
                 run_fresh(__file__, "simulate", str(size), str(seed), county)
-        many, few = str(options.households), str(options.few)
+        # Whole counties: the scan cannot leave out households.
+        chosen = find_counties(folder, str(options.households))
+        many, few = str(sum(map(count_households, chosen))), str(options.few)
         runs: dict[str, list[dict[str, Any]]] = {"scan": [], "dates_1": [], "dates_8": []}
         for _ in range(ROUNDS):
             runs["scan"].append(run_fresh(__file__, "scan", folder, many))

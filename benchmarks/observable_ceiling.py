@@ -209,5 +209,5 @@ if __name__ == "__main__":
         __doc__,
         measure,
         {"simulate": simulate, "judge": judge},
-        {"households": 20_000, "counties": 8, "tests": 2},
+        {"households": 100_000, "counties": 4, "tests": 1},
     )

@@ -37,8 +37,9 @@ def sum_steps(matrix: np.ndarray, mean: float, steps: list) -> np.ndarray:
     for one in steps:
         for row, value in enumerate(matrix[:, one.position]):
             if one.categorical:
+                other = one.known[-1] if one.missing is None else one.missing
                 found = [step.height for step in one.known if step.ends == value]
-                total[row] += found[0] if found else one.known[-1].height
+                total[row] += found[0] if found else other.height
             elif np.isnan(value) and one.missing is not None:
                 total[row] += one.missing.height
             else:
@@ -227,6 +228,90 @@ def test_directions_hold_in_the_mixed_model(points):
             low, high = (features.head(300).assign(**{name: v}) for v in (-50.0, 50.0))
             gain = direction * (model.margin(high).to_numpy() - model.margin(low).to_numpy())
             assert (gain >= -1e-12).all(), name
+
+
+def _few(column: np.ndarray, target: np.ndarray, *, category: bool = False, fewest: int = 10):
+    categorical = [0] if category else []
+    regression = Regression(1.0, 1.0, [0], fewest)
+    return fit_steps(column[:, None], target, None, categorical, regression)[1]
+
+
+def test_missing_categories_get_a_risk_of_their_own_average():
+    rng = np.random.default_rng(0)
+    codes = rng.choice([0.0, 1.0, np.nan], 4000, p=[0.4, 0.3, 0.3])
+    chance = np.select([codes == 0, codes == 1], [0.8, 0.1], 0.35)
+    target = (rng.random(4000) < chance).astype(float)
+    named = pd.Categorical.from_codes(np.nan_to_num(codes, nan=-1).astype(int), ["a", "b"])
+    index = pd.MultiIndex.from_product(
+        [range(4000), [pd.Timestamp("2021-01-01")]], names=["household_id", "as_of_date"]
+    )
+    table = pd.DataFrame({"kind": named}, index=index)
+    model = RiskModel(
+        logistic=1.0, logistic_c=1.0, calibration=None, early_stopping_rounds=None, n_jobs=1
+    ).fit(table, target)
+    risk = model.risk(table)
+    assert risk[np.isnan(codes)].mean() == pytest.approx(target[np.isnan(codes)].mean(), abs=0.1)
+    assert model.contributions(table)[1] == pytest.approx(model.margin(table).mean(), abs=1e-9)
+
+
+def test_steps_of_few_rows_tell_nothing():
+    rng = np.random.default_rng(0)
+    target = (rng.random(6000) < 0.3).astype(float)
+    column = np.zeros(6000)
+    column[:12] = 37_541.25
+    target[:12] = 1.0
+    assert _few(column, target, fewest=120) == []
+    (told,) = _few(column, target)
+    assert min(step.count for step in told.known) >= 10
+    hardly = np.full(6000, np.nan)
+    hardly[:3] = [1.0, 2.0, 3.0]
+    assert _few(hardly, target) == []
+    codes = rng.integers(0, 3, 6000).astype(float)
+    codes[:2] = [7.0, 8.0]
+    (kinds,) = _few(codes, target, category=True)
+    assert [step.ends for step in kinds.known if step.count < 10] == []
+    assert kinds.missing.count == 2
+
+
+def test_a_row_of_each_date_is_one_household(points):
+    index = pd.MultiIndex.from_product([range(50), range(12)], names=["household_id", "as_of_date"])
+    assert Regression.of(0.5, 1.0, [0], index).fewest == 120
+    assert Regression.of(0.5, 1.0, [0], pd.RangeIndex(50)).fewest == 10
+    assert Regression.of(0.0, 1.0, [0], index) is None
+
+
+def test_what_is_missing_tells_even_where_known_values_are_equal():
+    rng = np.random.default_rng(0)
+    column = np.where(rng.random(4000) < 0.4, np.nan, 1.0)
+    target = (rng.random(4000) < np.where(np.isnan(column), 0.5, 0.1)).astype(float)
+    (steps,) = _few(column, target)
+    assert steps.missing.height > steps.known[0].height + 1.0
+    (kinds,) = _few(column - 1.0, target, category=True)
+    assert kinds.known[0].height < -0.5
+
+
+def test_an_infinite_value_is_like_the_farthest_finite_one():
+    matrix, target = make_matrix()
+    column = matrix[:, 0].copy()
+    column[5], column[9] = np.inf, -np.inf
+    (steps,) = _few(column, target)
+    heights = [step.height for step in steps.known]
+    assert heights == sorted(heights)
+    assert heights[-1] - heights[0] > 1.0
+
+
+def test_a_model_tells_no_extreme_of_a_feature(points):
+    features, labels = points
+    for share in (0.0, 0.5):
+        (text,) = _model(logistic=share).fit(features, labels).forest_.texts
+        (line,) = [line for line in text.split("\n") if line.startswith("feature_infos=")]
+        assert set(line.removeprefix("feature_infos=").split()) == {"none"}
+
+
+@pytest.mark.parametrize("c", [0.0, -1.0, np.nan])
+def test_a_strength_that_is_not_positive_is_refused(points, c):
+    with pytest.raises(DeclarationError, match="logistic_c: found .* expected a positive number"):
+        _model(logistic=0.5, logistic_c=c).fit(*points)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])

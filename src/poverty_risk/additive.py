@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from poverty_risk.exceptions import DeclarationError, Fault
 from poverty_risk.privacy import SMALL_COUNT
 
 __all__ = ["Regression", "Step", "Steps", "fit_steps"]
@@ -27,11 +29,11 @@ MOST_STEPS = 32
 FEWEST_IN_STEP = 50
 """Rows that a step has at least where values are spread."""
 
-MOST_CATEGORIES = 250
+MOST_CATEGORIES = 128
 """Codes with a coefficient, the most frequent ones; further ones count as average."""
 
 TOLERANCE, MOST_ITERATIONS = 1e-8, 500
-"""Of the loss per row, relative: what is left is far less than what one more row would change."""
+"""Of the loss per row: what is left is far less than what one more row would change."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,42 @@ class Regression:
         Inverse strength of its L2 penalty, as in scikit-learn.
     directions
         By column: 1, -1, or 0 for any.
+    fewest
+        Rows that a step, a category or what is missing needs for a coefficient of its own: so many that
+        ten households are among them, because a model leaves the office.
     """
 
     share: float
     c: float
     directions: Sequence[int]
+    fewest: int = SMALL_COUNT
+
+    @classmethod
+    def of(
+        cls, share: float, c: float, directions: Sequence[int], index: pd.Index
+    ) -> Regression | None:
+        """As `RiskModel` is told, for points of an index; None for a share of 0.
+
+        Raises
+        ------
+        DeclarationError
+            A share outside 0 to 1, or a strength that is not positive.
+        """
+        wanted = [
+            ("logistic", share, "a share, 0 to 1", 0.0 <= share <= 1.0),
+            ("logistic_c", c, "a positive number", 0.0 < c < np.inf),
+        ]
+        faults = [
+            Fault(n, f"{value}", ok, "Correct it.") for n, value, ok, fits in wanted if not fits
+        ]
+        if faults:
+            raise DeclarationError(faults)
+        if not share:
+            return None
+        # A household has a row for each date: so many rows have ten households among them.
+        ids = index.get_level_values("household_id") if "household_id" in index.names else index
+        most = int(np.unique(pd.factorize(ids)[0], return_counts=True)[1].max(initial=1))
+        return cls(share, c, directions, SMALL_COUNT * most)
 
 
 @dataclass(frozen=True)
@@ -89,7 +122,7 @@ class Steps:
         Steps of known values, in ascending order for numbers; the last category is the one that
         differs least from the average, because trees send codes there that they do not know.
     missing
-        The step of missing values; None where none was missing.
+        The step of missing values, and of rare categories; None where there were none.
     """
 
     position: int
@@ -141,9 +174,9 @@ def fit_steps(
         column
         for position in range(matrix.shape[1])
         if (
-            column := _cut_categories(matrix[:, position], position)
+            column := _cut_categories(matrix[:, position], position, regression.fewest)
             if position in categorical
-            else _cut_numbers(matrix[:, position], position, regression.directions[position])
+            else _cut_numbers(matrix[:, position], position, regression)
         )
     ]
     own = np.ones(len(target)) if weight is None else weight
@@ -186,39 +219,48 @@ class _Column:
         return Steps(self.position, self.categorical, tuple(known), missing)
 
 
-def _cut_numbers(values: np.ndarray, position: int, direction: int) -> _Column | None:
+def _cut_numbers(values: np.ndarray, position: int, regression: Regression) -> _Column | None:
     missing = np.isnan(values)
-    distinct, counts = np.unique(values[~missing], return_counts=True)
-    if len(distinct) < 2:
+    finite = values[np.isfinite(values)]
+    if len(finite) < regression.fewest:
         return None
-    last = _find_steps(counts)
+    values = np.clip(values, finite.min(), finite.max())  # infinite ones: like the farthest finite
+    distinct, counts = np.unique(values[~missing], return_counts=True)
+    if len(distinct) < 2 and not missing.any():
+        return None
+    last = _find_steps(counts, regression.fewest)
     # Halfway to the next value, as LightGBM does; the last step has no end.
     middles = distinct[last[:-1]] + (distinct[last[:-1] + 1] - distinct[last[:-1]]) / 2
     cuts = np.where(middles < distinct[last[:-1] + 1], middles, distinct[last[:-1]])
     levels = np.searchsorted(cuts, values).astype(np.uint8)  # NaN sorts behind all cuts
     levels[missing] = len(cuts) + 1
     heights = _standardize(distinct, counts, last)
+    direction = regression.directions[position]
     design, bounds = heights[:, None], [(0.0, None), (None, None), (None, 0.0)][1 - direction]
     ends = np.append(cuts, np.inf)
     if not missing.any():
         return _Column(position, levels, design, ends, bounds=[bounds])
-    design = np.block([[design, np.zeros((len(design), 1))], [np.zeros((1, 1)), np.ones((1, 1))]])
+    # Where few are missing they get no coefficient, and count as average.
+    own = 1.0 if missing.sum() >= regression.fewest else 0.0
+    design = np.block(
+        [[design, np.zeros((len(design), 1))], [np.zeros((1, 1)), np.full((1, 1), own)]]
+    )
     either = [bounds, (None, None)]
     return _Column(position, levels, design, np.append(ends, np.nan), bounds=either)
 
 
-def _find_steps(counts: np.ndarray) -> np.ndarray:
+def _find_steps(counts: np.ndarray, fewest: int) -> np.ndarray:
     """Position of the last distinct value of each step."""
     shared = counts >= counts.sum() / MOST_STEPS
     spread = np.where(shared, 0, counts)
-    most = int(np.clip(spread.sum() // FEWEST_IN_STEP, 1, MOST_STEPS))
+    most = int(np.clip(spread.sum() // max(FEWEST_IN_STEP, fewest), 1, MOST_STEPS))
     group = ((np.cumsum(spread) - spread / 2) * most // max(spread.sum(), 1)).astype(int)
     ends = np.append((np.diff(group) > 0) | shared[1:] | shared[:-1], True)
     last: list[int] = []
     begun = 0
     totals = np.cumsum(counts)
     for place in np.flatnonzero(ends):
-        if totals[place] - begun >= SMALL_COUNT:
+        if totals[place] - begun >= fewest:
             last.append(int(place))
             begun = totals[place]
     # What is left over at the end is too little for a step of its own.
@@ -236,17 +278,17 @@ def _standardize(distinct: np.ndarray, counts: np.ndarray, last: np.ndarray) -> 
     return np.asarray(centred / spread if spread > 0.0 else np.zeros(len(means)))
 
 
-def _cut_categories(values: np.ndarray, position: int) -> _Column | None:
-    missing = np.isnan(values)
-    codes, counts = np.unique(values[~missing], return_counts=True)
-    kept = np.sort(codes[np.argsort(-counts, kind="stable")[:MOST_CATEGORIES]])
-    if len(kept) < 2:
+def _cut_categories(values: np.ndarray, position: int, fewest: int) -> _Column | None:
+    codes, counts = np.unique(values[~np.isnan(values)], return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:MOST_CATEGORIES]
+    kept = np.sort(codes[order[counts[order] >= fewest]])
+    other = ~np.isin(values, kept)
+    if not len(kept) or (len(kept) < 2 and not other.any()):
         return None
-    other = missing | ~np.isin(values, kept)
     levels = np.searchsorted(kept, np.where(other, kept[0], values)).astype(np.uint8)
     levels[other] = len(kept)
     size = len(kept) + int(other.any())
-    # Missing gets no coefficient: like a code that is not known it counts as average.
+    # What is missing or rare gets no coefficient: like a code that is not known it counts as average.
     design = np.eye(size)[:, : len(kept)]
     ends = np.append(kept, np.nan)[:size]
     return _Column(position, levels, design, ends, True, [(None, None)] * len(kept))

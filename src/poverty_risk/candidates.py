@@ -78,6 +78,15 @@ class Candidate(Declared):
     positives: float = Field(default=1.0, gt=0)
     horizons: tuple[str, ...] = ()
 
+    @field_validator("model")
+    @classmethod
+    def _has_share(cls, model: dict[str, Any]) -> dict[str, Any]:
+        share = model.get("logistic", 0.0)
+        if not isinstance(share, int | float) or not 0.0 <= share <= 1.0:
+            message = "a share 'logistic' from 0 to 1"
+            raise ValueError(message)
+        return model
+
     @field_validator("every", "half_life")
     @classmethod
     def _is_length(cls, text: str | None) -> str | None:

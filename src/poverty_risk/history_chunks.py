@@ -231,27 +231,31 @@ class HistoryFolder:
                 groups = range(first, min(first + GROUPS_AT_ONCE, file.num_row_groups))
                 yield file.read_row_groups(groups, columns=["known_date"])["known_date"]
 
-    def _check_same(self) -> None:
-        """Check that the files that were opened are those that the digest tells of."""
-        if hash_manifest(self._folder) != self._digest:
-            found, remedy = "another history since it was opened", "Begin anew."
-            fault = Fault(f"history '{self._folder.name}'", found, "the same one", remedy)
-            raise HistoryError(fault)
+    def _tell_changed(self) -> HistoryError:
+        """That the files are not those that the digest tells of."""
+        found, remedy = "another history since it was opened", "Begin anew."
+        return HistoryError(Fault(f"history '{self._folder.name}'", found, "the same one", remedy))
 
     def _read(
         self, households: int, after: str | None, columns: Mapping[str, Collection[str]] | None
     ) -> Iterator[HistoryTables]:
-        index = read_index(self._folder)
-        readers, villages = {}, {}
-        for path in sorted(self._folder.glob("*.parquet")):
-            if columns is not None and path.stem not in columns:
-                continue
-            file = _open(path, None if columns is None else columns[path.stem])
-            if path.stem in index.offsets:
-                readers[path.stem] = _Reader(file)
-            else:
-                villages[path.stem] = _numbered(file.read(), 0)
-        self._check_same()
+        readers, villages, rows = {}, {}, {}
+        try:
+            index = read_index(self._folder)
+            for path in sorted(self._folder.glob("*.parquet")):
+                file = _open(path, None if columns is None else columns.get(path.stem, ()))
+                if HOUSEHOLD in file.names:
+                    rows[path.stem] = file.parquet.metadata.num_rows
+                if columns is not None and path.stem not in columns:
+                    continue
+                if HOUSEHOLD in file.names:
+                    readers[path.stem] = _Reader(file)
+                else:
+                    villages[path.stem] = _numbered(file.read(), 0)
+        except (OSError, pa.ArrowException):
+            raise self._tell_changed() from None
+        if hash_manifest(self._folder) != self._digest or not index.fits(rows):
+            raise self._tell_changed()
         index = index.keep(readers)
         nothing = pd.DataFrame(columns=list(REJECTED_COLUMNS))
         for start, stop in _cut(index.households, households, after):

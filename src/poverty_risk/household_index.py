@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["HouseholdIndex", "find_runs"]
+__all__ = ["ID", "HouseholdIndex", "find_runs"]
 
 ID = "household_id"
 
@@ -62,6 +62,10 @@ class HouseholdIndex:
         """Ids, and how many records each household has in each table: what is small when written."""
         counts = {ROWS + name: np.diff(own).astype(np.int32) for name, own in self.offsets.items()}
         return pa.table({ID: pa.array(self.households.tolist(), pa.string())} | counts)
+
+    def fits(self, rows: Mapping[str, int]) -> bool:
+        """Whether it tells of tables with `household_id` that have so many rows, and of no others."""
+        return {name: int(own[-1]) for name, own in self.offsets.items()} == dict(rows)
 
     def keep(self, names: Iterable[str]) -> HouseholdIndex:
         """The same households with the offsets of some tables only."""

@@ -17,7 +17,6 @@ from poverty_risk.additive import Regression
 from poverty_risk.alignment import align_values, check_both_outcomes, group_codes
 from poverty_risk.boosting import Booster, Forest, Rows
 from poverty_risk.calibration import CalibrationSpread, fit_calibrator
-from poverty_risk.exceptions import DeclarationError, Fault
 from poverty_risk.features.spec import Catalog
 from poverty_risk.model_columns import ModelColumns
 from poverty_risk.model_folder import write_model_folder
@@ -218,7 +217,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             None if weight is None else weight.to_numpy(),
             self.columns_.names,
             self.columns_.categorical,
-            regression=self._regression(),
+            regression=self._regression(X.index),
         )
         boosted, later = self._split(X.index)
         mask = np.ones(len(labels), dtype=bool)
@@ -307,12 +306,9 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         settings = self.get_params(deep=False)
         return boosting.set_parameters(settings, directions, seed=self.seed + 1000 * number)
 
-    def _regression(self) -> Regression | None:
-        if not 0.0 <= self.logistic <= 1.0:
-            fault = Fault("logistic", f"{self.logistic}", "a share, 0 to 1", "Correct it.")
-            raise DeclarationError(fault)
+    def _regression(self, index: pd.Index) -> Regression | None:
         directions = [d * self.monotone for d in self.directions.values()]
-        return Regression(self.logistic, self.logistic_c, directions) if self.logistic else None
+        return Regression.of(self.logistic, self.logistic_c, directions, index)
 
     @property
     def directions(self) -> dict[str, int]:

@@ -18,7 +18,7 @@ BEYOND_NUMBERS = 1e300
 CATEGORY, DEFAULT_LEFT, NAN_IS_MISSING = 1, 2, 8
 """Bits of LightGBM's ``decision_type``."""
 
-VALUES: Final = re.compile(r"^(leaf_value|internal_value)=(.*)$", re.MULTILINE)
+VALUES: Final = re.compile(r"^(leaf_value|internal_value|split_gain)=(.*)$", re.MULTILINE)
 TREE: Final = re.compile(r"^Tree=\d+\n", re.MULTILINE)
 
 
@@ -82,8 +82,7 @@ class _Tree:
         self.sets: list[list[int]] = []
         self.gains: list[float] = []
         known = list(steps.known)
-        if steps.missing is None or steps.categorical:
-            # Codes that are missing or unknown go to the right at every question about categories.
+        if steps.missing is None:
             self._grow(known)
         else:
             self._part(known, [steps.missing])

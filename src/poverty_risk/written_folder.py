@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pyarrow import feather
 
 from poverty_risk.exceptions import Fault, HistoryError
-from poverty_risk.household_index import HouseholdIndex
+from poverty_risk.household_index import ID, HouseholdIndex
 
 __all__ = [
     "INDEX_FILE",
@@ -92,10 +92,15 @@ def read_written(
     written = find_written(folder, schema)
     if written is None:
         return None
-    tables = {path.stem: pq.read_table(path) for path in sorted(folder.glob("*.parquet"))}
-    index = read_index(folder)
+    try:
+        tables = {path.stem: pq.read_table(path) for path in sorted(folder.glob("*.parquet"))}
+        index = read_index(folder)
+    except (OSError, pa.ArrowException):
+        return None
+    rows = {n: table.num_rows for n, table in tables.items() if ID in table.column_names}
     # Replaced while it was read: what stands there now is read as any other folder.
-    return (tables, index, written) if hash_manifest(folder) == written.digest else None
+    same = hash_manifest(folder) == written.digest and index.fits(rows)
+    return (tables, index, written) if same else None
 
 
 def read_index(folder: Path) -> HouseholdIndex:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import feather
 
 from poverty_risk import build_features, load_catalog, load_schema, written_folder
 from poverty_risk.datasets import make_household_history
@@ -179,3 +181,25 @@ def test_a_folder_of_counties(folder, tables, tmp_path):
         find_counties(nation)
     with pytest.raises(HistoryError, match="no table"):
         find_counties(nation / "notes")
+
+
+@pytest.mark.parametrize("damage", ["gone", "unreadable"])
+def test_an_index_that_goes_away_under_a_reader_is_told(folder, damage):
+    history = HistoryFolder(folder)
+    index = folder / written_folder.INDEX_FILE
+    index.unlink() if damage == "gone" else index.write_bytes(b"no index")
+    with pytest.raises(HistoryError, match="another history since it was opened"):
+        next(history.chunks(10))
+    assert HistoryFolder(folder).is_whole  # validated as any folder that was touched
+
+
+def test_an_index_that_does_not_fit_the_tables_is_not_believed(folder):
+    whole = read_history(folder)
+    index = written_folder.read_index(folder).cut(0, len(whole.households) - 5)
+    feather.write_feather(index.to_table(), folder / written_folder.INDEX_FILE)
+    told = json.loads((folder / "history.json").read_text())
+    schema, end = told["schema"], told.get("end")
+    (folder / "history.json").write_text(json.dumps(written_folder._describe(folder, schema, end)))
+    assert read_history(folder).households.tolist() == whole.households.tolist()
+    with pytest.raises(HistoryError, match="another history since it was opened"):
+        next(HistoryFolder(folder).chunks(10))

@@ -7,7 +7,7 @@ on the test date. It knows what no office knows (true risks, of many counties), 
 recorded. Being learned, it lies below the ceiling by what more counties would add: it is told for half
 of them, too. Simulated counties are kept in the temporary folder, so that a killed run goes on.
 
-Average precision on outcomes is noisy with some 170 of them. The expected one replaces each outcome by
+Average precision on some hundreds of outcomes is noisy. The expected one replaces each outcome by
 its true risk: the ranking is the model's, only the luck of the draw is left out.
 """
 

@@ -239,23 +239,21 @@ class HistoryFolder:
     def _read(
         self, households: int, after: str | None, columns: Mapping[str, Collection[str]] | None
     ) -> Iterator[HistoryTables]:
-        readers, villages, rows = {}, {}, {}
+        paths = sorted(self._folder.glob("*.parquet"))
         try:
             index = read_index(self._folder)
-            for path in sorted(self._folder.glob("*.parquet")):
-                file = _open(path, None if columns is None else columns.get(path.stem, ()))
-                if HOUSEHOLD in file.names:
-                    rows[path.stem] = file.parquet.metadata.num_rows
-                if columns is not None and path.stem not in columns:
-                    continue
-                if HOUSEHOLD in file.names:
-                    readers[path.stem] = _Reader(file)
-                else:
-                    villages[path.stem] = _numbered(file.read(), 0)
+            files = {
+                p.stem: _open(p, None if columns is None else columns.get(p.stem, ()))
+                for p in paths
+            }
         except (OSError, pa.ArrowException):
             raise self._tell_changed() from None
+        rows = {n: f.parquet.metadata.num_rows for n, f in files.items() if HOUSEHOLD in f.names}
         if hash_manifest(self._folder) != self._digest or not index.fits(rows):
             raise self._tell_changed()
+        wanted = {name: file for name, file in files.items() if columns is None or name in columns}
+        readers = {name: _Reader(file) for name, file in wanted.items() if name in rows}
+        villages = {n: _numbered(f.read(), 0) for n, f in wanted.items() if n not in rows}
         index = index.keep(readers)
         nothing = pd.DataFrame(columns=list(REJECTED_COLUMNS))
         for start, stop in _cut(index.households, households, after):

@@ -26,7 +26,7 @@ CHUNK_HOUSEHOLDS = 10_000
 """Fewer take more time of Python, which threads cannot share; more take more memory."""
 
 MANY_DATES = 4
-"""From so many points per household on, half as many households are taken together."""
+"""Where a household has more points than this, half as many households are taken together."""
 
 
 @dataclass(frozen=True)

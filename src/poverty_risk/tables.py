@@ -274,7 +274,7 @@ class HistoryTables:
         return digest.hexdigest()
 
     def write(self, folder: str | Path) -> Path:
-        """Write the accepted records as one Parquet file per table, and the line as CSV.
+        """Write the accepted records as one Parquet file per table, where each household's are, and the line.
 
         The folder appears whole or not at all. One that holds nothing but tables written before is
         replaced; until the new one stands, the old state is kept.

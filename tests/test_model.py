@@ -14,6 +14,7 @@ from poverty_risk.exceptions import FeatureError, ModelFolderError
 from poverty_risk.explain import explain_risk
 from poverty_risk.features import Catalog, FeatureSpec
 from poverty_risk.model import PredictionTask, RiskModel
+from poverty_risk.model_columns import FEW_ROWS, ModelColumns
 from poverty_risk.reasons import build_reasons, describe_risk
 from poverty_risk.reliability import compute_calibration_slope
 from poverty_risk.schema import load_schema
@@ -362,3 +363,30 @@ def test_rows_that_another_model_read_are_read_again():
     pd.testing.assert_series_equal(told.risk, other.risk(features))
     features["income"] = 0.0  # what the caller writes later is not what was explained
     assert told.features["income"].std() > 0.5
+
+
+def test_few_rows_are_read_like_many():
+    """Cell by cell or column by column: whole numbers that may be missing, flags, unknown codes."""
+    rows = 4 * FEW_ROWS
+    known = pd.Categorical(["a", "b"] * (rows // 2), categories=["a", "b"])
+    learned = pd.DataFrame({"n": 1.0, "flag": True, "count": 1, "code": known})
+    columns = ModelColumns.of(learned, list(learned))
+    given = pd.DataFrame(
+        {
+            "further": "text",
+            "code": pd.Categorical([None, "a", "z", "b"] * (rows // 4)),
+            "count": pd.array([1, None, 3, None] * (rows // 4), dtype="Int64"),
+            "n": np.linspace(0.1, 0.7, rows, dtype=np.float32),
+            "flag": [True, False] * (rows // 2),
+        }
+    )
+    many = columns.read(given)
+    for at in range(rows):
+        one = columns.read(given.iloc[[at]])
+        np.testing.assert_array_equal(one.matrix[0], many.matrix[at])
+        np.testing.assert_array_equal(one.missing[0], many.missing[at])
+        assert [one.value(n, 0) for n in ("n", "flag")] == [
+            many.value(n, at) for n in ("n", "flag")
+        ]
+        codes = [rows_.values_of("code")[place] for rows_, place in ((one, 0), (many, at))]
+        assert codes[0] == codes[1] or pd.isna(codes).all()

@@ -569,7 +569,7 @@ def test_what_is_missing_for_a_stranger_is_known_without_a_history(county, absen
     blank = features_of(tables, model, ["stranger"]).iloc[0]
     usual = usually_known(model)
     expected = [name for name in usual if pd.isna(blank[name])]
-    assert find_telling(model, pd.Timestamp(AS_OF), tables.absent) == expected
+    assert find_telling(model, pd.Timestamp(AS_OF), tables.absent) == tuple(expected)
     assert 0 < len(expected) < len(usual)
 
 

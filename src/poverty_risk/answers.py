@@ -110,7 +110,7 @@ class Answers:
         self.columns["status_reason"][at] = reason
 
     def assess(
-        self, at: np.ndarray, features: pd.DataFrame, absent_tables: Collection[str]
+        self, at: np.ndarray, features: pd.DataFrame | ModelRows, absent_tables: Collection[str]
     ) -> None:
         """Risk, reasons and data gaps of the households at some positions, from their features.
 
@@ -119,15 +119,14 @@ class Answers:
         at
             Positions, in the order of the rows of `features`.
         features
-            Features, index (household_id, as_of_date).
+            Features, one row per position; or rows that the model's columns have read.
         absent_tables
             Tables that the office does not have.
         """
         model, locale = self.asked.model, self.asked.locale
         telling = find_telling(model, self.asked.as_of[0], absent_tables)
         # Places are all that is asked of the rows, and an index of points is heavy to carry along.
-        plain = features.set_axis(pd.RangeIndex(len(features)), axis=0)
-        rows = model.columns_.read(plain)
+        rows = model.columns_.read(features, pd.RangeIndex(len(features)))
         missing = find_missing(rows, model, telling).sum(axis=1)
         enough = missing <= (1 - FEWEST_KNOWN) * len(telling)
         template = str(self.asked.words["status_reasons"]["too_little"])
@@ -173,30 +172,30 @@ class Answers:
         # Calibration may give many households one risk; their margins still differ. What is equal in
         # both keeps the order of the ids, so that the same history gives the same table.
         order = np.lexsort((self.ids, -self.columns["margin"], -self.columns["risk"]))
-        told = {name: values[order] for name, values in self.columns.items()}
+        told: dict[str, Any] = {name: values[order] for name, values in self.columns.items()}
+        # As one column: making five costs five times as much for one household.
+        size, written = len(order), np.concatenate([told[name] for name in TEXTS])
+        words = pd.array(written, dtype="str")
+        told |= {name: words[at * size : (at + 1) * size] for at, name in enumerate(TEXTS)}
         for name in LISTS:
             for place in np.flatnonzero(told[name] == None):  # noqa: E711 - element by element
                 told[name][place] = []
         columns = {
             "as_of_date": self.asked.as_of.repeat(len(order)),
-            "status": _as_text(told["status"]),
-            "status_reason": _as_text(told["status_reason"]),
+            "status": told["status"],
+            "status_reason": told["status_reason"],
             "risk": told["risk"],
             "rank": _rank(told["risk"]),
-            "tier": _as_text(told["tier"]),
+            "tier": told["tier"],
             "margin": told["margin"],
             **{name: told[name] for name in LISTS},
-            "model_id": _as_text(told["model_id"]),
+            "model_id": told["model_id"],
             "risk_low": told["risk_low"],
             "risk_high": told["risk_high"],
-            "unlike": _as_text(told["unlike"]),
+            "unlike": told["unlike"],
         }
         index = pd.Index(self.ids[order], dtype="str", name="household_id")
         return pd.DataFrame(columns, index=index, copy=False)
-
-
-def _as_text(values: np.ndarray) -> pd.api.extensions.ExtensionArray:
-    return pd.array(values, dtype="str")
 
 
 def _rank(risks: np.ndarray) -> pd.arrays.IntegerArray:

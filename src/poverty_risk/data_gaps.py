@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -12,6 +11,7 @@ from poverty_risk.array_expressions import evaluate_expression
 from poverty_risk.column_values import MISSING_CODE, Values
 from poverty_risk.features import Catalog, FeatureSpec
 from poverty_risk.features.spec import ZERO_WHEN_EMPTY
+from poverty_risk.kept_facts import keep_per_fit
 from poverty_risk.language import Context
 from poverty_risk.model import RiskModel
 from poverty_risk.model_columns import ModelRows
@@ -51,13 +51,7 @@ def find_data_gaps(
     list of list of str
         What to ask for, one list per point.
     """
-    catalog, asks, usual = catalog_of(model), [], []
-    for name in usually_known(model):
-        words = catalog[name].words.get(locale)  # type: ignore[call-overload]
-        if words is not None and words.ask is None:
-            continue  # that there is nothing to know, such as the time since a shock, is no gap
-        usual.append(name)
-        asks.append(words.ask if words is not None else catalog[name].label(locale))
+    usual, asks = _what_to_ask(model, locale)
     found = []
     for row in find_missing(features, model, usual):
         named = dict.fromkeys(asks[position] for position in np.flatnonzero(row))
@@ -65,11 +59,24 @@ def find_data_gaps(
     return found
 
 
-def usually_known(model: RiskModel) -> list[str]:
+@keep_per_fit
+def _what_to_ask(model: RiskModel, locale: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Usually known features that one can ask for, and the words of each."""
+    catalog, asks = catalog_of(model), {}
+    for name in usually_known(model):
+        words = catalog[name].words.get(locale)  # type: ignore[call-overload]
+        if words is not None and words.ask is None:
+            continue  # that there is nothing to know, such as the time since a shock, is no gap
+        asks[name] = words.ask if words is not None else catalog[name].label(locale)
+    return tuple(asks), tuple(asks.values())
+
+
+@keep_per_fit
+def usually_known(model: RiskModel) -> tuple[str, ...]:
     """Features that are missing in few training rows, best known first."""
     shares = {name: entry["missing"] for name, entry in model.reference_.items()}
     known = [name for name, share in shares.items() if share <= USUALLY_KNOWN]
-    return sorted(known, key=lambda name: shares[name])
+    return tuple(sorted(known, key=lambda name: shares[name]))
 
 
 def find_missing(
@@ -82,7 +89,7 @@ def find_missing(
 
 def find_telling(
     model: RiskModel, as_of_date: pd.Timestamp, absent_tables: Collection[str] = ()
-) -> list[str]:
+) -> tuple[str, ...]:
     """Usually known features that are missing for somebody of whom there is no record.
 
     A count of visits is 0 for a stranger, too: that it is known tells nothing.
@@ -98,22 +105,17 @@ def find_telling(
 
     Returns
     -------
-    list of str
+    tuple of str
         Names of features, best known first.
     """
-    missing = _missing_for_strangers(
-        catalog_of(model),
-        as_of_date.year,
-        as_of_date.month,
-        frozenset(absent_tables),
-    )
-    return [name for name in usually_known(model) if name in missing]
+    return _find_telling(model, as_of_date.year, as_of_date.month, frozenset(absent_tables))
 
 
-@functools.lru_cache(maxsize=64)
-def _missing_for_strangers(
-    catalog: Catalog, year: int, month: int, absent_tables: frozenset[str]
-) -> frozenset[str]:
+@keep_per_fit
+def _find_telling(
+    model: RiskModel, year: int, month: int, absent_tables: frozenset[str]
+) -> tuple[str, ...]:
+    catalog = catalog_of(model)
     columns = {"as_of_year": Values.number([year]), "as_of_month": Values.number([month])}
     for spec in catalog.specs:
         if spec.kind == "category":
@@ -126,4 +128,4 @@ def _missing_for_strangers(
             context = Context(columns, place=f"feature '{spec.name}'")
             found = evaluate_expression(str(spec.formula), context).to_float()
             columns[spec.name] = Values.number(np.broadcast_to(found, 1))
-    return frozenset(name for name in catalog.names if columns[name].is_missing()[0])
+    return tuple(name for name in usually_known(model) if columns[name].is_missing()[0])

@@ -11,6 +11,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from poverty_risk.exceptions import Fault, FeatureError
+from poverty_risk.kept_facts import keep_per_fit
 from poverty_risk.model import RiskModel
 from poverty_risk.model_columns import ModelRows
 from poverty_risk.shapley import kept
@@ -233,7 +234,6 @@ def explain_risk(
     values, base = _compute_contributions(model, matrix, tables=tables)
     margins = model.forest_.margins(matrix)
     _check_sums(values, base, margins)
-    themes = _themes(model)
     agreed = _compute_agreement(model, values, matrix, tables=tables) if agreement else None
     margin = pd.Series(margins, index=index, name="margin")
     return RiskExplanation(
@@ -243,11 +243,11 @@ def explain_risk(
         risk=model.risk_of_margin(margin),
         base_risk=float(model.calibrate(np.array([base]))[0]),
         rows=rows,
-        themes=dict(zip(model.columns_.names, themes, strict=True)),
+        themes=_themes(model),
         local_slope=pd.Series(_local_slopes(model, margins), index=index, name="risk"),
         agreement=None
         if agreed is None
-        else pd.DataFrame(agreed, index=index, columns=_number(themes)[0]),
+        else pd.DataFrame(agreed, index=index, columns=_number_themes(model)[0]),
     )
 
 
@@ -325,10 +325,15 @@ def _local_slopes(model: RiskModel, margins: np.ndarray) -> np.ndarray:
     return np.asarray(rise / (2 * STEP))
 
 
-def _themes(model: RiskModel) -> list[str]:
+@keep_per_fit
+def _themes(model: RiskModel) -> Mapping[str, str]:
     """Theme of each feature, in the model's order."""
-    names = [str(name) for name in model.feature_names_in_]
-    return ["other" if model.catalog is None else model.catalog[name].theme for name in names]
+    catalog = model.catalog
+    return {n: "other" if catalog is None else catalog[n].theme for n in model.columns_.names}
+
+
+def _number_themes(model: RiskModel) -> tuple[list[str], list[int]]:
+    return _number(list(_themes(model).values()))
 
 
 def _compute_agreement(
@@ -337,7 +342,7 @@ def _compute_agreement(
     """Share of refits that move a point in the same direction, shape (n, n_themes)."""
     if model.refits_ is None:
         return None
-    _, owners = _number(_themes(model))
+    _, owners = _number_themes(model)
     sums = _sum_by_theme(values, owners)
     same = np.zeros(sums.shape)
     for refit in _sum_refits(model.refits_, matrix, owners, model.n_jobs if tables else None):
@@ -373,4 +378,4 @@ def find_refit_margins(model: RiskModel, matrix: np.ndarray) -> np.ndarray:
 
 
 def _tables_of_refits(model: RiskModel, refits: Forest) -> tuple[TreeContributions, ...]:
-    return kept.tables_of_each(refits, _number(_themes(model))[1])
+    return kept.tables_of_each(refits, _number_themes(model)[1])

@@ -19,6 +19,10 @@ REFERENCE_QUANTILES = 21
 """Quantiles kept of each feature: every fifth per cent, both ends included."""
 
 
+FEW_ROWS = 8
+"""Rows below which they are read cell by cell."""
+
+
 @dataclass(frozen=True)
 class ModelRows:
     """Rows of a model's features, read once: as they were given, and as the numbers that trees read.
@@ -32,13 +36,13 @@ class ModelRows:
     matrix
         Numbers in the model's order, shape (n, n_features); codes by position, unseen ones missing.
     coded
-        The category features as they were given, by position.
+        Codes of the category features as they were given, shape (n,) each, by position.
     """
 
     columns: ModelColumns
     given: pd.DataFrame
     matrix: np.ndarray
-    coded: Mapping[int, pd.Series]
+    coded: Mapping[int, np.ndarray]
 
     def __len__(self) -> int:
         return len(self.matrix)
@@ -53,22 +57,20 @@ class ModelRows:
         """What nobody knows, shape (n, n_features); a category that the model never saw is known."""
         missing: np.ndarray = np.isnan(self.matrix)
         for position, column in self.coded.items():
-            missing[:, position] = column.isna()
+            missing[:, position] = pd.isna(column)
         return missing
 
     def values_of(self, name: str) -> np.ndarray:
         """Numbers or codes of a feature as objects, shape (n,)."""
         position = self.columns.places[name]
         column = self.coded.get(position)
-        return (
-            self.matrix[:, position].astype(object) if column is None else np.array(column, object)
-        )
+        return self.matrix[:, position].astype(object) if column is None else column
 
     def value(self, name: str, row: int) -> Any:
         """Number or code of a feature in one row."""
         position = self.columns.places[name]
         column = self.coded.get(position)
-        return self.matrix[row, position].item() if column is None else column.iloc[row]
+        return self.matrix[row, position].item() if column is None else column[row]
 
     def take(self, mask: np.ndarray) -> ModelRows:
         """The rows under a mask."""
@@ -129,6 +131,13 @@ class ModelColumns:
         """The names as labels of columns."""
         return pd.Index(self.names)
 
+    @functools.cached_property
+    def _codes(self) -> dict[str, dict[Any, int]]:
+        return {
+            name: {code: place for place, code in enumerate(known)}
+            for name, known in self.categories.items()
+        }
+
     def select(self, features: pd.DataFrame) -> pd.DataFrame:
         """These columns alone, by name, in order.
 
@@ -139,8 +148,15 @@ class ModelColumns:
         """
         return features.iloc[:, _find_columns(features, self.labels)].set_axis(self.labels, axis=1)
 
-    def read(self, features: pd.DataFrame | ModelRows) -> ModelRows:
+    def read(self, features: pd.DataFrame | ModelRows, index: pd.Index | None = None) -> ModelRows:
         """These columns as rows of the model; what it read before is given back.
+
+        Parameters
+        ----------
+        features
+            Features; columns are found by name.
+        index
+            What the rows are called from here on; None: as in `features`.
 
         Raises
         ------
@@ -150,17 +166,40 @@ class ModelColumns:
         if isinstance(features, ModelRows):
             return features if features.columns is self else self.read(features.given)
         given = features.copy(deep=False)  # what the caller writes into it later is not ours
+        if index is not None:
+            given.index = index
         places = _find_columns(given, self.labels)
-        # All numbers at once: column by column costs more than the rest of a household's answer.
-        numbers = given.iloc[:, places[self._numbers]]
-        _check_numbers(numbers)
+        _check_numbers(given, places[self._numbers])
         matrix = np.empty((len(given), len(self.names)), dtype=np.float64)
+        read = self._read_cells if len(given) < FEW_ROWS else self._read_columns
+        return ModelRows(self, given, matrix, read(given, places, matrix))
+
+    def _read_columns(
+        self, given: pd.DataFrame, places: np.ndarray, matrix: np.ndarray
+    ) -> dict[int, np.ndarray]:
+        """Fill the matrix; the codes of the category features."""
+        # All numbers at once: column by column costs more than the rest of an answer.
+        numbers = given.iloc[:, places[self._numbers]]
         matrix[:, self._numbers] = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
-        coded = {position: given.iloc[:, places[position]] for position in self.categorical}
-        for position, column in coded.items():
+        coded = {}
+        for position in self.categorical:
+            column = given.iloc[:, places[position]]
             codes = _find_codes(column, self.categories[self.names[position]])
             matrix[:, position] = np.where(codes < 0, np.nan, codes)
-        return ModelRows(self, given, matrix, coded)
+            coded[position] = np.array(column, dtype=object)
+        return coded
+
+    def _read_cells(
+        self, given: pd.DataFrame, places: np.ndarray, matrix: np.ndarray
+    ) -> dict[int, np.ndarray]:
+        """The same for few rows: cutting columns out would cost more than all of their cells."""
+        cells = given.to_numpy(dtype=object, na_value=np.nan)[:, places]
+        matrix[:, self._numbers] = cells[:, self._numbers]
+        coded = {position: cells[:, position] for position in self.categorical}
+        for position, column in coded.items():
+            codes = self._codes[self.names[position]]
+            matrix[:, position] = [codes.get(code, np.nan) for code in column]
+        return coded
 
     def matrix(self, features: pd.DataFrame) -> np.ndarray:
         """The numbers of `read` alone, shape (n, n_features)."""
@@ -223,8 +262,8 @@ def _find_codes(column: pd.Series, known: tuple[Any, ...]) -> np.ndarray:
     return np.asarray(pd.Index(known).get_indexer(pd.Index(column.astype(object))))
 
 
-def _check_numbers(features: pd.DataFrame) -> None:
-    dtypes = features.dtypes
+def _check_numbers(features: pd.DataFrame, places: np.ndarray) -> None:
+    dtypes = features.dtypes.to_numpy()[places]
     if all(pd.api.types.is_numeric_dtype(dtype) for dtype in set(dtypes)):
         return
     raise FeatureError(
@@ -235,7 +274,7 @@ def _check_numbers(features: pd.DataFrame) -> None:
                 "numbers (the model saw numbers)",
                 "Build the features with the model's own catalogue.",
             )
-            for name, dtype in dtypes.items()
+            for name, dtype in zip(features.columns[places], dtypes, strict=True)
             if not pd.api.types.is_numeric_dtype(dtype)
         ]
     )

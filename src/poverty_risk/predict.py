@@ -19,7 +19,9 @@ from poverty_risk.data_gaps import catalog_of
 from poverty_risk.exceptions import DeclarationError, Fault, FeatureError
 from poverty_risk.features import build_features
 from poverty_risk.features.spec import ZERO_WHEN_EMPTY
+from poverty_risk.kept_facts import keep_per_fit
 from poverty_risk.model import PredictionTask, RiskModel
+from poverty_risk.model_columns import ModelRows
 from poverty_risk.model_folder import MANIFEST
 from poverty_risk.point_index import check_point_index
 from poverty_risk.tables import HistoryTables
@@ -218,25 +220,42 @@ def predict_from_features(
     words = load_locale(locale)
     loaded = load_model(model)
     task_of(loaded)
-    check_point_index(features, "features")
-    as_of = pd.DatetimeIndex(features.index.get_level_values("as_of_date"))
-    if len(as_of.unique()) > 1:
+    as_of = check_point_index(features, "features")
+    if len(as_of) > 1:
         raise FeatureError(
             Fault("features", "several as-of dates", "one", "Call it once per as-of date.")
         )
     ids = features.index.get_level_values("household_id").to_numpy(dtype=object)
-    answers = Answers(ids, Asked(as_of[:1].as_unit("us"), loaded, locale, words, explain))
+    answers = Answers(ids, Asked(as_of, loaded, locale, words, explain))
     if len(ids):
-        answers.assess(np.arange(len(ids)), features, _find_absent(features, loaded))
+        rows = loaded.columns_.read(features, pd.RangeIndex(len(ids)))
+        answers.assess(np.arange(len(ids)), rows, _find_absent(rows, loaded))
     return answers.to_frame()
 
 
-def _find_absent(features: pd.DataFrame, model: RiskModel) -> set[str]:
+def _find_absent(rows: ModelRows, model: RiskModel) -> set[str]:
     """Tables that were not there: what is 0 where nothing happened is missing for everybody."""
-    catalog = catalog_of(model)
-    missing = features.columns[np.flatnonzero(features.isna().to_numpy().all(axis=0))]
-    specs = [catalog[name] for name in missing if name in catalog]
-    return {str(spec.table) for spec in specs if spec.aggregator in ZERO_WHEN_EMPTY}
+    places, tables, further = _find_owners(model)
+    missing = np.flatnonzero(rows.missing[:, places].all(axis=0))
+    absent = {tables[number] for number in missing}
+    for name, table in further.items():
+        if name in rows.given.columns and rows.given[name].isna().all():
+            absent.add(table)
+    return absent
+
+
+@keep_per_fit
+def _find_owners(model: RiskModel) -> tuple[list[int], list[str], dict[str, str]]:
+    """Features that are 0 where nothing happened: positions in the model, and the table of each.
+
+    And tables, by name, of ingredients whose table no column of the model tells about.
+    """
+    specs = catalog_of(model).specs
+    owners = {spec.name: str(spec.table) for spec in specs if spec.aggregator in ZERO_WHEN_EMPTY}
+    names = [name for name in owners if name in model.columns_.places]
+    tables = [owners[name] for name in names]
+    further = {name: table for name, table in owners.items() if table not in tables}
+    return [model.columns_.places[name] for name in names], tables, further
 
 
 def parse_date(as_of_date: str | pd.Timestamp, observed_to: pd.Timestamp) -> pd.DatetimeIndex:

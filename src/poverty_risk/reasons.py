@@ -13,6 +13,7 @@ from poverty_risk.comparison import Comparison
 from poverty_risk.data_gaps import catalog_of
 from poverty_risk.explain import RiskExplanation
 from poverty_risk.features.spec import FeatureSpec
+from poverty_risk.kept_facts import keep_per_fit
 from poverty_risk.model import RiskModel
 from poverty_risk.model_columns import ModelRows
 from poverty_risk.risk_intervals import count_between
@@ -240,6 +241,7 @@ class _Writer:
         self.words = self.locale_words["reasons"]
         self.data = _Cells(explanation.rows)
         self.reference = model.reference_
+        self.typical = _keep_typical(model, locale)
         self.schema = None if model.task is None else model.task.schema
         self.compared: dict[str, _Cells] = {}
         self.known: _Cells | None = None
@@ -312,12 +314,19 @@ class _Writer:
     def _clause(self, kind: str, spec: FeatureSpec, row: int) -> Comparator | None:
         value: Any
         if kind == "typical":
+            return self._typical(spec)
+        cells = self.compared.get(kind)
+        value = None if cells is None else cells.value(spec.name, row)
+        return None if _is_missing(value) else self._word(kind, spec, value)
+
+    def _typical(self, spec: FeatureSpec) -> Comparator | None:
+        if spec.name not in self.typical:
             value = self.reference.get(spec.name, {}).get("median")
-        else:
-            cells = self.compared.get(kind)
-            value = None if cells is None else cells.value(spec.name, row)
-        if _is_missing(value):
-            return None
+            told = None if _is_missing(value) else self._word("typical", spec, value)
+            self.typical[spec.name] = told
+        return self.typical[spec.name]
+
+    def _word(self, kind: str, spec: FeatureSpec, value: Any) -> Comparator:
         text = str(self.words[kind]).format(value=self._beside(value, spec))
         return Comparator(kind, value, text)
 
@@ -354,6 +363,12 @@ class _Writer:
             return str(self.words["source_alone"]).format(source=named)
         date = format_date(known, self.locale, "month")
         return str(self.words["source"]).format(source=named, date=date)
+
+
+@keep_per_fit
+def _keep_typical(model: RiskModel, locale: str) -> dict[str, Comparator | None]:  # noqa: ARG001 - both are the key
+    """Clauses about typical values, filled in as they are written: they are everybody's."""
+    return {}
 
 
 class _Cells:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from poverty_risk.data_gaps import catalog_of
+from poverty_risk.kept_facts import keep_per_fit
 from poverty_risk.model import RiskModel
 from poverty_risk.model_columns import ModelRows
 from poverty_risk.privacy import SMALL_COUNT
@@ -135,18 +136,25 @@ def _find_far(model: RiskModel, matrix: np.ndarray) -> tuple[np.ndarray, np.ndar
     0 is near; infinite where there is no scale. Most rows are like training: they are looked at by
     bounds alone.
     """
-    names, catalog = model.columns_.names, catalog_of(model)
-    low, high = np.array([_ends_of(model.reference_[name], catalog[name].unit) for name in names]).T
-    span = high - low
+    low, high, span = _ends(model)
     far = (matrix < low - BEYOND * span) | (matrix > high + BEYOND * span)
     for position in model.columns_.categorical:
-        far[:, position] = _is_rare(model, names[position], matrix[:, position])
+        far[:, position] = _is_rare(model, model.columns_.names[position], matrix[:, position])
     at = np.flatnonzero(far.any(axis=1))
     outside = np.maximum(low - matrix[at], matrix[at] - high)
     with np.errstate(divide="ignore", invalid="ignore"):
         distance = np.where(far[at], outside / span, 0.0)
     distance[far[at] & np.isnan(distance)] = np.inf  # categories, which have no scale
     return at, distance
+
+
+@keep_per_fit
+def _ends(model: RiskModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lowest and highest value of training of each feature, and their distance."""
+    catalog, reference = catalog_of(model), model.reference_
+    ends = [_ends_of(reference[name], catalog[name].unit) for name in model.columns_.names]
+    low, high = np.array(ends).T
+    return low, high, high - low
 
 
 def _ends_of(entry: Mapping[str, Any], unit: str) -> tuple[float, float]:

@@ -9,6 +9,7 @@ and tests compare the two.
 
 from __future__ import annotations
 
+import functools
 import re
 import reprlib
 from dataclasses import dataclass
@@ -197,6 +198,18 @@ def parse_as_of_dates(dates: Any) -> pd.DatetimeIndex:
     DeclarationError
         A value is not a date, or carries a time of day.
     """
+    if isinstance(dates, pd.DatetimeIndex) and len(dates) == 1 and dates.tz is None:
+        return _read_day(dates[0]).view()
+    return _read_days(dates)
+
+
+@functools.lru_cache(maxsize=256)
+def _read_day(day: Any) -> pd.DatetimeIndex:
+    """One date, which is asked for again and again."""
+    return _read_days([day])
+
+
+def _read_days(dates: Any) -> pd.DatetimeIndex:
     if isinstance(dates, pd.DatetimeIndex):
         items: Any = dates.to_numpy()  # without a name and a frequency
     else:

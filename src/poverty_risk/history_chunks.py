@@ -252,15 +252,21 @@ class HistoryFolder:
         if hash_manifest(self._folder) != self._digest or not index.fits(rows):
             raise self._tell_changed()
         wanted = {name: file for name, file in files.items() if columns is None or name in columns}
-        readers = {name: _Reader(file) for name, file in wanted.items() if name in rows}
+        readers = {
+            name: _Reader(file, whole=columns is None)
+            for name, file in wanted.items()
+            if name in rows
+        }
         villages = {n: _numbered(f.read(), 0) for n, f in wanted.items() if n not in rows}
         index = index.keep(readers)
         nothing = pd.DataFrame(columns=list(REJECTED_COLUMNS))
         for start, stop in _cut(index.households, households, after):
+            own = index.cut(start, stop)
             records = {n: r.take(*index.offsets[n][[start, stop]]) for n, r in readers.items()}
+            if columns is not None:
+                records = _name_households(records, own)
             yield HistoryTables(
-                *(self._schema, records | villages, nothing, {}, self._line, self._end),
-                index=index.cut(start, stop),
+                *(self._schema, records | villages, nothing, {}, self._line, self._end), index=own
             )
 
 
@@ -335,8 +341,9 @@ def _open(path: Path, columns: Collection[str] | None) -> _File:
 class _Reader:
     """The rows of one table, given out in order: what was read and not yet taken."""
 
-    def __init__(self, file: _File) -> None:
-        self._file, self._names = file
+    def __init__(self, file: _File, *, whole: bool) -> None:
+        self._file, names = file
+        self._names = [name for name in names if whole or name != HOUSEHOLD]
         groups = range(self._file.num_row_groups)
         sizes = [self._file.metadata.row_group(group).num_rows for group in groups]
         self._ends = np.cumsum(sizes, dtype=np.int64)
@@ -360,6 +367,18 @@ class _Reader:
             read = self._file.read_row_groups(range(self._group, end), columns=self._names)
             self._rows, self._group = pa.concat_tables([self._rows, read]), end
         self._rows, self._row = self._rows.slice(first - self._row), first
+
+
+def _name_households(records: Mapping[str, pa.Table], index: HouseholdIndex) -> dict[str, pa.Table]:
+    """The records with their households, as the index has them: that takes less than decoding ids."""
+    ids = pa.array(index.households.tolist(), pa.string())
+    places = np.arange(len(ids), dtype=np.int32)
+    named = {}
+    for name, rows in records.items():
+        codes = pa.array(np.repeat(places, np.diff(index.offsets[name])))
+        column = pa.DictionaryArray.from_arrays(codes, ids)
+        named[name] = rows.add_column(0, HOUSEHOLD, column)
+    return named
 
 
 def _numbered(rows: pa.Table, first: int) -> pa.Table:

@@ -16,7 +16,7 @@ from typing import Any
 
 from measuring import run_script
 
-from poverty_risk.cli import SPIN_COUNT
+from poverty_risk.cli import ENVIRONMENT
 
 ROUNDS = 3
 
@@ -54,7 +54,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
         for copies in (1, 2):
-            for name, spin in (("spinning", None), ("sleeping", SPIN_COUNT)):
+            for name, spin in (("spinning", None), ("sleeping", ENVIRONMENT["GOMP_SPINCOUNT"])):
                 took = run_at_once(copies, options.rows, spin)
                 seconds.setdefault(f"{copies}_{name}", []).append(round(took, 2))
     middle = {name: statistics.median(all_) for name, all_ in seconds.items()}

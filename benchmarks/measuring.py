@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from poverty_risk.cli import ENVIRONMENT
+
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
     "poverty-risk",
@@ -76,8 +78,9 @@ def heavy_modules() -> list[str]:
 def run_fresh(script: str, step: str, *arguments: str) -> dict[str, Any]:
     """Run a step of a script in a process of its own; its figures, and the wall-clock seconds."""
     command = [sys.executable, script, "--step", step, *arguments]
+    told = ENVIRONMENT | os.environ  # as the command line runs
     began = time.perf_counter()
-    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=told)
     seconds = time.perf_counter() - began
     figures: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
     return figures | {"process_seconds": round(seconds, 2)}

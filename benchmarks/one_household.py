@@ -61,6 +61,7 @@ def warm(folder: str, asked: str) -> dict[str, Any]:
     points = pr.build_prediction_points(tables, AS_OF)
     points = points.iloc[:: max(1, len(points) // (int(asked) + WARM_UP))]
     features = pr.build_features(tables, points, model.catalog)
+    one = [features.iloc[[row]] for row in range(len(features))]
     matrix = model.columns_.matrix(features)
     booster = model.forest_.boosters[0]
     ready = pr.load_model(Path(folder) / "copy")
@@ -75,14 +76,12 @@ def warm(folder: str, asked: str) -> dict[str, Any]:
         "from_history": lambda row: pr.predict_risk(
             tables, as_of_date=AS_OF, model=model, households=ids[row]
         ),
-        "from_features": lambda row: pr.predict_from_features(features.iloc[[row]], model=model),
+        "from_features": lambda row: pr.predict_from_features(one[row], model=model),
         "contributions": lambda row: model.forest_.contributions(matrix[[row]]),
         "from_history_with_tables": lambda row: pr.predict_risk(
             tables, as_of_date=AS_OF, model=ready, households=ids[row]
         ),
-        "from_features_with_tables": lambda row: pr.predict_from_features(
-            features.iloc[[row]], model=ready
-        ),
+        "from_features_with_tables": lambda row: pr.predict_from_features(one[row], model=ready),
         "contributions_with_tables": lambda row: tabulated.compute(matrix[[row]]),
         "pred_contrib": lambda row: plain(row, 1),
         "pred_contrib_model_threads": lambda row: plain(row, model.n_jobs),

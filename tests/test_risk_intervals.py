@@ -83,12 +83,13 @@ def test_many_rows_and_prepared_models_get_the_same_from_tables(fitted, tmp_path
     fitted.save(tmp_path / "model")
     prepared = RiskModel.load(tmp_path / "model")
     build_contribution_tables(prepared)
-    monkeypatch.setattr("poverty_risk.boosting.Forest.margins_of_each", None)  # not asked any more
+    monkeypatch.setattr(prepared.refits_, "margins_of_each", None)  # not asked any more
     told = build_risk_intervals(prepared, features)
     pd.testing.assert_frame_equal(told, plain, rtol=1e-10)
     alone = build_risk_intervals(prepared, features.iloc[:1])
     pd.testing.assert_frame_equal(alone, told.iloc[:1], check_exact=True)
     monkeypatch.setattr("poverty_risk.explain.MANY_MARGINS", len(features))
+    monkeypatch.setattr(fitted.refits_, "margins_of_each", None)
     pd.testing.assert_frame_equal(build_risk_intervals(fitted, features), told, check_exact=True)
 
 

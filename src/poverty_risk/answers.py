@@ -142,7 +142,7 @@ class Answers:
         model = self.asked.model
         if self.asked.explain:
             explanation = explain_risk(model, rows)
-            margin, risk = explanation.margin.to_numpy(), explanation.risk.to_numpy()
+            margin, risk = explanation.margins, explanation.risks
             reasons = build_reasons(explanation, model, self.asked.locale)
             for column, raises in (("reasons", True), ("protective_factors", False)):
                 self._put_lists(column, at, [texts(items, raises=raises) for items in reasons])

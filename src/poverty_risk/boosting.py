@@ -367,17 +367,15 @@ class Forest:
 
     def margins(self, matrix: np.ndarray) -> np.ndarray:
         """Log-odds of each row, shape (n,)."""
-        parts = [
-            np.asarray(b.predict(matrix, raw_score=True, num_threads=self._threads(matrix)))
+        return _average(self.margins_of_each(matrix))
+
+    def margins_of_each(self, matrix: np.ndarray) -> list[np.ndarray]:
+        """Log-odds of each booster alone, shape (n,) each."""
+        threads = self._threads(matrix)
+        return [
+            np.asarray(b.predict(matrix, raw_score=True, num_threads=threads))
             for b in self.boosters
         ]
-        return _average(parts)
-
-    def margins_of_each(self, matrix: np.ndarray) -> np.ndarray:
-        """Log-odds of each booster alone, shape (n_boosters, n)."""
-        return np.stack(
-            [Forest([booster], self.n_jobs).margins(matrix) for booster in self.boosters]
-        )
 
     def contributions(self, matrix: np.ndarray) -> np.ndarray:
         """Path-dependent SHAP values in log-odds, shape (n, n_features)."""
@@ -433,6 +431,8 @@ class Forest:
 
 def _average(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Mean, summed in order: numpy sums eight and more in another order when there is one row."""
+    if len(parts) == 1:
+        return parts[0]
     total = np.array(parts[0], dtype=np.float64)
     for part in parts[1:]:
         total += part

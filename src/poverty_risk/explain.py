@@ -57,36 +57,62 @@ class RiskExplanation:
 
     Parameters
     ----------
-    contributions
-        SHAP values in log-odds, index (household_id, as_of_date), one column per feature.
+    values
+        SHAP values in log-odds, shape (n, n_features); `contributions` by name.
     base_margin
         Mean margin over the training rows, log-odds.
-    margin
-        Log-odds of each point: base margin plus its contributions.
-    risk
-        Calibrated probability of each point.
+    margins
+        Log-odds of each point: base margin plus its contributions; `margin` by point.
+    risks
+        Calibrated probability of each point; `risk` by point.
     base_risk
         Calibrated probability at the base margin.
     rows
         The features, as the model's columns read them.
     themes
         Theme of each feature, in the order of the columns.
-    local_slope
+    slopes
         Probability per log-odd at each point.
     agreement
         Share of the refits on resampled villages in which a theme moves the point in the same
         direction, one column per theme; None when it was not asked for, or the model has no refits.
     """
 
-    contributions: pd.DataFrame
+    values: np.ndarray
     base_margin: float
-    margin: pd.Series
-    risk: pd.Series
+    margins: np.ndarray
+    risks: np.ndarray
     base_risk: float
     rows: ModelRows
     themes: Mapping[str, str]
-    local_slope: pd.Series
+    slopes: np.ndarray
     agreement: pd.DataFrame | None = None
+
+    # Tables are made when somebody asks for them: one household's answer needs none.
+    @property
+    def index(self) -> pd.Index:
+        """The points: (household_id, as_of_date)."""
+        return self.rows.given.index
+
+    @functools.cached_property
+    def contributions(self) -> pd.DataFrame:
+        """SHAP values in log-odds, one column per feature."""
+        return pd.DataFrame(self.values, index=self.index, columns=self.rows.columns.labels)
+
+    @functools.cached_property
+    def margin(self) -> pd.Series:
+        """Log-odds of each point."""
+        return pd.Series(self.margins, index=self.index, name="margin")
+
+    @functools.cached_property
+    def risk(self) -> pd.Series:
+        """Calibrated probability of each point."""
+        return pd.Series(self.risks, index=self.index, name="risk")
+
+    @functools.cached_property
+    def local_slope(self) -> pd.Series:
+        """Probability per log-odd at each point."""
+        return pd.Series(self.slopes, index=self.index, name="risk")
 
     @property
     def features(self) -> pd.DataFrame:
@@ -100,13 +126,13 @@ class RiskExplanation:
         Correlated features share one theme, so the sum is steadier than its parts.
         """
         names, _ = _number(list(self.themes.values()))
-        return pd.DataFrame(self.theme_sums, index=self.contributions.index, columns=names)
+        return pd.DataFrame(self.theme_sums, index=self.index, columns=names)
 
     @functools.cached_property
     def theme_sums(self) -> np.ndarray:
         """`by_theme` as an array, shape (n, n_themes), themes as they first appear in `themes`."""
         _, owners = _number(list(self.themes.values()))
-        return _sum_by_theme(self.contributions.to_numpy(), owners)
+        return _sum_by_theme(self.values, owners)
 
     @functools.cached_property
     def points_by_theme(self) -> pd.DataFrame:
@@ -120,10 +146,15 @@ class RiskExplanation:
         Contributions times this number are probability points that sum to ``risk - base_risk``: the
         Aumann-Shapley shares of the calibrated curve.
         """
-        way = self.margin.to_numpy() - self.base_margin
+        return pd.Series(self.slopes_to_base, index=self.index)
+
+    @functools.cached_property
+    def slopes_to_base(self) -> np.ndarray:
+        """`points_per_log_odd` as an array, shape (n,)."""
+        way = self.margins - self.base_margin
         near = np.abs(way) < SMALLEST_WAY
-        slope = (self.risk.to_numpy() - self.base_risk) / np.where(near, 1.0, way)
-        return pd.Series(np.where(near, self.local_slope, slope), index=self.margin.index)
+        slope = (self.risks - self.base_risk) / np.where(near, 1.0, way)
+        return np.where(near, self.slopes, slope)
 
     def to_shap(self) -> Any:
         """The same as ``shap.Explanation``, for shap's own plots.
@@ -139,8 +170,8 @@ class RiskExplanation:
             lambda c: c.cat.codes.where(c.notna()) if hasattr(c, "cat") else c
         )
         return shap.Explanation(
-            values=self.contributions.to_numpy(),
-            base_values=np.full(len(self.contributions), self.base_margin),
+            values=self.values,
+            base_values=np.full(len(self.values), self.base_margin),
             data=numbers.to_numpy(dtype=float),
             feature_names=list(self.contributions.columns),
         )
@@ -229,25 +260,24 @@ def explain_risk(
     """
     check_is_fitted(model, "forest_")
     rows = model.columns_.read(features)
-    matrix, index = rows.matrix, rows.given.index
+    matrix = rows.matrix
     tables = _uses_tables(model, len(matrix), engine)
     values, base = _compute_contributions(model, matrix, tables=tables)
     margins = model.forest_.margins(matrix)
     _check_sums(values, base, margins)
     agreed = _compute_agreement(model, values, matrix, tables=tables) if agreement else None
-    margin = pd.Series(margins, index=index, name="margin")
     return RiskExplanation(
-        contributions=pd.DataFrame(values, index=index, columns=model.columns_.labels),
+        values=values,
         base_margin=base,
-        margin=margin,
-        risk=model.risk_of_margin(margin),
+        margins=margins,
+        risks=model.calibrate(margins),
         base_risk=float(model.calibrate(np.array([base]))[0]),
         rows=rows,
         themes=_themes(model),
-        local_slope=pd.Series(_local_slopes(model, margins), index=index, name="risk"),
+        slopes=_local_slopes(model, margins),
         agreement=None
         if agreed is None
-        else pd.DataFrame(agreed, index=index, columns=_number_themes(model)[0]),
+        else pd.DataFrame(agreed, index=rows.given.index, columns=_number_themes(model)[0]),
     )
 
 
@@ -362,8 +392,8 @@ def _sum_refits(
         yield tables.compute(matrix, threads)[:, :-1]
 
 
-def find_refit_margins(model: RiskModel, matrix: np.ndarray) -> np.ndarray:
-    """Margins of each refit, shape (n_refits, n).
+def find_refit_margins(model: RiskModel, matrix: np.ndarray) -> list[np.ndarray]:
+    """Margins of each refit, shape (n,) each.
 
     For very many rows, and for all after `build_contribution_tables`, from the tables of
     contributions: the same to 1e-12 in less time.
@@ -374,7 +404,7 @@ def find_refit_margins(model: RiskModel, matrix: np.ndarray) -> np.ndarray:
         return refits.margins_of_each(matrix)
     parts = (t.compute(matrix, model.n_jobs) for t in _tables_of_refits(model, refits))
     # Base and themes added in order: see `_sum_by_theme`.
-    return np.stack([functools.reduce(np.add, part.T) for part in parts])
+    return [functools.reduce(np.add, part.T) for part in parts]
 
 
 def _tables_of_refits(model: RiskModel, refits: Forest) -> tuple[TreeContributions, ...]:

@@ -57,7 +57,8 @@ class ModelRows:
         """What nobody knows, shape (n, n_features); a category that the model never saw is known."""
         missing: np.ndarray = np.isnan(self.matrix)
         for position, column in self.coded.items():
-            missing[:, position] = pd.isna(column)
+            if missing[:, position].any():
+                missing[:, position] = pd.isna(column)
         return missing
 
     def values_of(self, name: str) -> np.ndarray:
@@ -168,11 +169,24 @@ class ModelColumns:
         given = features.copy(deep=False)  # what the caller writes into it later is not ours
         if index is not None:
             given.index = index
-        places = _find_columns(given, self.labels)
+        places = self._find(given)
         _check_numbers(given, places[self._numbers])
         matrix = np.empty((len(given), len(self.names)), dtype=np.float64)
         read = self._read_cells if len(given) < FEW_ROWS else self._read_columns
         return ModelRows(self, given, matrix, read(given, places, matrix))
+
+    def _find(self, features: pd.DataFrame) -> np.ndarray:
+        """Position of each column; rows of one table one after the other have the same."""
+        for columns, places in self._seen[-1:]:
+            if features.columns.is_(columns):
+                return places
+        places = _find_columns(features, self.labels)
+        self._seen[:] = [(features.columns, places)]
+        return places
+
+    @functools.cached_property
+    def _seen(self) -> list[tuple[pd.Index, np.ndarray]]:
+        return []
 
     def _read_columns(
         self, given: pd.DataFrame, places: np.ndarray, matrix: np.ndarray

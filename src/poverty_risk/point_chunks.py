@@ -22,9 +22,11 @@ from poverty_risk.windows import Lookback
 
 __all__ = ["PointChunk", "cut_points", "run_chunks"]
 
-CHUNK_HOUSEHOLDS = 5_000
-"""Fewer take more time of Python, which threads cannot share; more take memory that has to be fetched anew
-each time."""
+CHUNK_HOUSEHOLDS = 10_000
+"""Fewer take more time of Python, which threads cannot share; more take more memory."""
+
+MANY_DATES = 4
+"""Where a household has more points than this, half as many households are taken together."""
 
 
 @dataclass(frozen=True)
@@ -157,13 +159,14 @@ def cut_points(tables: HistoryTables, index: pd.MultiIndex) -> Iterator[PointChu
         # Few households of many: pick them instead of reading everyone.
         tables = tables.select_households(households)
         at = _find_households(tables.households, households)[codes]
-    starts = list(range(0, max(len(tables.households), 1), CHUNK_HOUSEHOLDS))
+    size = CHUNK_HOUSEHOLDS if len(index) <= MANY_DATES * len(households) else CHUNK_HOUSEHOLDS // 2
+    starts = list(range(0, max(len(tables.households), 1), size))
     # Points of unknown households come first, with place -1.
     bounds = np.append(np.searchsorted(at[order], starts), len(order))
     bounds[0] = 0
     for start, first, last in zip(starts, bounds[:-1], bounds[1:], strict=True):
         if first < last:
-            stop = min(start + CHUNK_HOUSEHOLDS, len(tables.households))
+            stop = min(start + size, len(tables.households))
             points = order[first:last]
             places = np.where(at[points] < 0, -1, at[points] - start)
             part = tables.slice_households(start, stop)

@@ -196,8 +196,7 @@ def build_reasons(
     members = list(by_theme.values())
     writer = _Writer(explanation, model, locale, comparison)
     sums = explanation.theme_sums
-    values = explanation.contributions.to_numpy()
-    slope = explanation.points_per_log_odd.to_numpy()
+    values, slope = explanation.values, explanation.slopes_to_base
     order = np.argsort(-sums, axis=1, kind="stable")
     floor = SMALLEST_SHARE * np.abs(sums).sum(axis=1)
     agreed = (

@@ -25,6 +25,7 @@ from poverty_risk.record_kernels import (
     HOWS,
     Requests,
     aggregate_records,
+    count_within,
     group_codes,
     group_texts,
     keep_latest,
@@ -38,6 +39,12 @@ EVER = 2**31
 """Days beyond every date."""
 
 NEVER = np.iinfo(np.int32).max
+
+FEW = 3
+"""Where windows hold less than one in so many records, expressions are computed for these alone."""
+
+MANY_RECORDS = 50_000
+"""Fewer records are not worth the search for such windows."""
 
 
 class Points(NamedTuple):
@@ -133,10 +140,11 @@ class Records(Mapping[str, Values]):
     def _make(self, name: str) -> Values:
         if self._source is None or self._rows is None:
             return Values.from_arrow(self._table[name])
-        few = 4 * len(self._rows) < self._table.num_rows
-        if few and pa.types.is_string(self._table[name].type):
-            # Encoding all texts would cost more than copying a few.
-            return Values.from_arrow(self._table[name].take(pa.array(self._rows)))
+        few = FEW * len(self._rows) < self._table.num_rows
+        if few and not self._source.has_made(name):
+            # Reading the whole column would cost more than copying a few.
+            column = self._table[name].combine_chunks()
+            return Values.from_arrow(column.take(pa.array(self._rows)))
         return self._source[name].take(self._rows)
 
     def __contains__(self, name: object) -> bool:
@@ -147,6 +155,10 @@ class Records(Mapping[str, Values]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+    def has_made(self, name: str) -> bool:
+        """Whether a column is an array already."""
+        return name in self._made
 
     @property
     def count(self) -> int:
@@ -234,10 +246,28 @@ def aggregate(
         # The latest records depend on the window, so such a group has only one.
         window = (one.lookback,) if one.latest_per else ()
         groups[(one.latest_per, one.reads_as_of_date, window)].append(number)
-    for numbers in groups.values():
-        members = [aggregates[number] for number in numbers]
-        results[numbers] = _aggregate_group(records, points, members, line)
+    for (latest_per, by_date, _), numbers in groups.items():
+        apart = latest_per or by_date
+        near = numbers if apart else _find_near(records, points, aggregates, numbers)
+        far = [number for number in numbers if number not in near]
+        for alike, few in ((near, True), (far, False)):
+            members = [aggregates[number] for number in alike]
+            if members:
+                results[alike] = _aggregate_group(records, points, members, line, few=few)
     return results
+
+
+def _find_near(
+    records: Records, points: Points, aggregates: Sequence[Aggregate], numbers: Sequence[int]
+) -> list[int]:
+    """Those whose windows reach so far back only that few of all records lie in them."""
+    if records.count < MANY_RECORDS:
+        return []
+    event = records.days("event_date")
+    for reach in sorted({_reach(aggregates[number].lookback) for number in numbers}, reverse=True):
+        if FEW * count_within(*points, event, reach) < records.count:
+            return [number for number in numbers if _reach(aggregates[number].lookback) <= reach]
+    return []
 
 
 def _aggregate_group(
@@ -245,10 +275,13 @@ def _aggregate_group(
     points: Points,
     members: Sequence[Aggregate],
     line: Mapping[int, float] | None,
+    *,
+    few: bool,
 ) -> np.ndarray:
+    """The same of aggregates whose expressions are computed once: of `few`, for the records selected."""
     selection = _select(records, points, members)
     as_of = None
-    if members[0].latest_per or members[0].reads_as_of_date:
+    if few:
         records = records.at(selection.rows)
         counts = np.diff(selection.ends)
         as_of = Values.date(np.repeat(points.as_of, counts))

@@ -24,6 +24,7 @@ __all__ = [
     "Requests",
     "aggregate_records",
     "compiled",
+    "count_within",
     "group_codes",
     "group_texts",
     "keep_latest",
@@ -95,6 +96,17 @@ def _first_from(days: Array, low: int, high: int, day: Any) -> int:
         else:
             high = middle
     return low
+
+
+@compiled
+def count_within(begin: Array, end: Array, as_of: Array, event: Array, reach: int) -> int:
+    """How many records, known or not, happened within `reach` days before their points."""
+    count = 0
+    for point in range(begin.shape[0]):
+        day = np.int64(as_of[point])
+        first = _first_from(event, begin[point], end[point], day - reach)
+        count += _first_from(event, first, end[point], day) - first
+    return count
 
 
 @compiled

@@ -160,8 +160,11 @@ def _hash_files(folder: Path) -> dict[str, str]:
         if (path.suffix.lower() in SUFFIXES or path.name == INDEX_FILE)
         and not path.name.startswith(".")
     ]
+    # The largest first: it would keep one waiting for the other at the end.
+    by_size = sorted(paths, key=lambda p: p.stat().st_size if p.is_file() else 0, reverse=True)
     with ThreadPoolExecutor(HASHERS) as pool:
-        return dict(zip((path.name for path in paths), pool.map(_hash_file, paths), strict=True))
+        hashes = dict(zip(by_size, pool.map(_hash_file, by_size), strict=True))
+    return {path.name: hashes[path] for path in paths}
 
 
 def _hash_file(path: Path) -> str:

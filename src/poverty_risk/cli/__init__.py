@@ -13,11 +13,15 @@ import click
 from poverty_risk.cli import cycle, models, officers, privacy, records, tuning
 from poverty_risk.exceptions import PovertyRiskError
 
-__all__ = ["SPIN_COUNT", "cli", "main"]
+__all__ = ["ENVIRONMENT", "cli", "main"]
 
-SPIN_COUNT = "1000"
-"""How often threads of GNU OpenMP look again before they sleep. By default they spin for milliseconds, and
-two trainings on the same cores keep each other from running (`benchmarks/company.py`)."""
+ENVIRONMENT = {"GOMP_SPINCOUNT": "1000", "ARROW_DEFAULT_MEMORY_POOL": "system"}
+"""What a process is told before it imports anything, unless somebody has told it otherwise.
+
+How often threads of GNU OpenMP look again before they sleep: by default they spin for milliseconds, and two
+trainings on the same cores keep each other from running (`benchmarks/company.py`). And whose memory Arrow
+takes: its own pool gives back between ranges of households what the next one has to fetch anew.
+"""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -66,7 +70,8 @@ for _command in (
 
 def main() -> None:
     """Run the command line; errors of the package are printed without a traceback."""
-    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # before LightGBM is imported
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     command: Callable[..., Any] = cli
     try:
         command(standalone_mode=True)

@@ -16,6 +16,7 @@ from poverty_risk import (
     load_catalog,
     load_schema,
     point_chunks,
+    record_arrays,
 )
 from poverty_risk.exceptions import DeclarationError
 from poverty_risk.features import build_known_dates
@@ -143,6 +144,23 @@ def test_ranges_and_threads_change_nothing(monkeypatch):
     pd.testing.assert_frame_equal(build_features(tables, points, "archive", threads=3), whole)
     few = points.iloc[:5]
     pd.testing.assert_frame_equal(build_features(tables, few, "archive"), whole.loc[few.index])
+
+
+@pytest.mark.parametrize("schema", ["archive", "eph"])
+def test_windows_that_hold_few_records_are_computed_for_these_alone(schema, monkeypatch):
+    tables, catalog = _history(schema), load_catalog(schema)
+    points = _points(tables, more=["nobody"])
+    last = points.index.get_level_values("as_of_date").max()
+    points = points.iloc[points.index.get_level_values("as_of_date") == last]
+    whole = build_features(tables, points, catalog)
+    near = []
+    found = record_arrays._find_near
+    monkeypatch.setattr(record_arrays, "MANY_RECORDS", 0)
+    monkeypatch.setattr(
+        record_arrays, "_find_near", lambda *asked: near.append(found(*asked)) or near[-1]
+    )
+    pd.testing.assert_frame_equal(build_features(tables, points, catalog), whole, check_exact=True)
+    assert any(near), "no window held few records: the test shows nothing"
 
 
 def test_eight_threads_at_once():

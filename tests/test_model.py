@@ -1,6 +1,7 @@
 """The model: what is learned, what is kept, what is refused."""
 
 import json
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -380,13 +381,30 @@ def test_few_rows_are_read_like_many():
             "flag": [True, False] * (rows // 2),
         }
     )
+    _assert_read_alike(columns, given)
+    numbers = ["n", "count"]  # of one type: pandas keeps them in one block
+    block = pd.DataFrame({"n": [np.nan, 1.0] * rows, "count": np.arange(2.0 * rows)})
+    _assert_read_alike(ModelColumns.of(learned, numbers), block)
+    learned["code"] = pd.Categorical([1, 2] * (rows // 2), categories=[1, 2])
+    other = given.assign(code=pd.Categorical([None, 2, True, 1.0] * (rows // 4)), further=2.0)
+    _assert_read_alike(ModelColumns.of(learned, list(learned)), other)
+
+
+def _assert_read_alike(columns, given):
     many = columns.read(given)
-    for at in range(rows):
+    for at in range(len(given)):
         one = columns.read(given.iloc[[at]])
         np.testing.assert_array_equal(one.matrix[0], many.matrix[at])
         np.testing.assert_array_equal(one.missing[0], many.missing[at])
-        assert [one.value(n, 0) for n in ("n", "flag")] == [
-            many.value(n, at) for n in ("n", "flag")
-        ]
-        codes = [rows_.values_of("code")[place] for rows_, place in ((one, 0), (many, at))]
-        assert codes[0] == codes[1] or pd.isna(codes).all()
+        for name in columns.names:
+            alone, among = one.value(name, 0), many.value(name, at)
+            assert alone == among or (pd.isna(alone) and pd.isna(among))
+            assert (one.values_of(name)[0] == many.values_of(name)[at]) or pd.isna(alone)
+
+
+def test_what_was_asked_does_not_travel_with_a_model():
+    learned = pd.DataFrame({"n": [1.0, 2.0]})
+    columns = ModelColumns.of(learned, ["n"])
+    columns.read(learned.assign(secret=1.0))
+    assert b"secret" not in pickle.dumps(columns)
+    assert pickle.loads(pickle.dumps(columns)) == columns

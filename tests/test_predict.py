@@ -573,6 +573,15 @@ def test_what_is_missing_for_a_stranger_is_known_without_a_history(county, absen
     assert 0 < len(expected) < len(usual)
 
 
+def test_ready_features_may_have_columns_that_the_model_does_not_read(county):
+    model = county.model
+    features = features_of(county.tables, model, county.tables.households[:3])
+    others = [name for name in features if name not in model.columns_.places]
+    twice = pd.concat([features, features[others]], axis=1)
+    found = predict_from_features(twice, model=model)
+    pd.testing.assert_frame_equal(found, predict_from_features(features, model=model))
+
+
 # ----------------------------------------------------------------------------------------- many at once
 
 

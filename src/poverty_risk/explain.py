@@ -273,7 +273,7 @@ def explain_risk(
         risks=model.calibrate(margins),
         base_risk=float(model.calibrate(np.array([base]))[0]),
         rows=rows,
-        themes=_themes(model),
+        themes=dict(_themes(model)),  # a copy: what is kept is everybody's
         slopes=_local_slopes(model, margins),
         agreement=None
         if agreed is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,9 @@ REFERENCE_QUANTILES = 21
 FEW_ROWS = 8
 """Rows below which they are read cell by cell."""
 
+Codes: TypeAlias = np.ndarray | pd.api.extensions.ExtensionArray
+"""A column as it was given, or its cells."""
+
 
 @dataclass(frozen=True)
 class ModelRows:
@@ -36,13 +39,13 @@ class ModelRows:
     matrix
         Numbers in the model's order, shape (n, n_features); codes by position, unseen ones missing.
     coded
-        Codes of the category features as they were given, shape (n,) each, by position.
+        Codes of the category features as they were given, n each, by position.
     """
 
     columns: ModelColumns
     given: pd.DataFrame
     matrix: np.ndarray
-    coded: Mapping[int, np.ndarray]
+    coded: Mapping[int, Codes]
 
     def __len__(self) -> int:
         return len(self.matrix)
@@ -65,7 +68,7 @@ class ModelRows:
         """Numbers or codes of a feature as objects, shape (n,)."""
         position = self.columns.places[name]
         column = self.coded.get(position)
-        return self.matrix[:, position].astype(object) if column is None else column
+        return np.array(self.matrix[:, position] if column is None else column, dtype=object)
 
     def value(self, name: str, row: int) -> Any:
         """Number or code of a feature in one row."""
@@ -133,11 +136,17 @@ class ModelColumns:
         return pd.Index(self.names)
 
     @functools.cached_property
-    def _codes(self) -> dict[str, dict[Any, int]]:
+    def _codes(self) -> dict[str, dict[str, int]]:
+        """Place of each code; none of a feature whose codes are no texts, which may equal others."""
         return {
             name: {code: place for place, code in enumerate(known)}
             for name, known in self.categories.items()
+            if all(isinstance(code, str) for code in known)
         }
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What was found meanwhile tells of tables that were asked about.
+        return {"names": self.names, "categories": self.categories}
 
     def select(self, features: pd.DataFrame) -> pd.DataFrame:
         """These columns alone, by name, in order.
@@ -172,7 +181,8 @@ class ModelColumns:
         places = self._find(given)
         _check_numbers(given, places[self._numbers])
         matrix = np.empty((len(given), len(self.names)), dtype=np.float64)
-        read = self._read_cells if len(given) < FEW_ROWS else self._read_columns
+        by_cell = len(given) < FEW_ROWS and len(self._codes) == len(self.categories)
+        read = self._read_cells if by_cell else self._read_columns
         return ModelRows(self, given, matrix, read(given, places, matrix))
 
     def _find(self, features: pd.DataFrame) -> np.ndarray:
@@ -190,30 +200,33 @@ class ModelColumns:
 
     def _read_columns(
         self, given: pd.DataFrame, places: np.ndarray, matrix: np.ndarray
-    ) -> dict[int, np.ndarray]:
+    ) -> dict[int, Codes]:
         """Fill the matrix; the codes of the category features."""
         # All numbers at once: column by column costs more than the rest of an answer.
         numbers = given.iloc[:, places[self._numbers]]
         matrix[:, self._numbers] = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
-        coded = {}
+        coded: dict[int, Codes] = {}
         for position in self.categorical:
             column = given.iloc[:, places[position]]
             codes = _find_codes(column, self.categories[self.names[position]])
             matrix[:, position] = np.where(codes < 0, np.nan, codes)
-            coded[position] = np.array(column, dtype=object)
+            coded[position] = column.array
         return coded
 
     def _read_cells(
         self, given: pd.DataFrame, places: np.ndarray, matrix: np.ndarray
-    ) -> dict[int, np.ndarray]:
+    ) -> dict[int, Codes]:
         """The same for few rows: cutting columns out would cost more than all of their cells."""
-        cells = given.to_numpy(dtype=object, na_value=np.nan)[:, places]
+        # A copy, because pandas writes what is missing into its own block otherwise, and fails.
+        cells = given.to_numpy(dtype=object, copy=True, na_value=np.nan)[:, places]
         matrix[:, self._numbers] = cells[:, self._numbers]
-        coded = {position: cells[:, position] for position in self.categorical}
-        for position, column in coded.items():
+        for position in self.categorical:
             codes = self._codes[self.names[position]]
-            matrix[:, position] = [codes.get(code, np.nan) for code in column]
-        return coded
+            found = (
+                codes.get(code) if isinstance(code, str) else None for code in cells[:, position]
+            )
+            matrix[:, position] = [np.nan if code is None else code for code in found]
+        return {position: cells[:, position] for position in self.categorical}
 
     def matrix(self, features: pd.DataFrame) -> np.ndarray:
         """The numbers of `read` alone, shape (n, n_features)."""

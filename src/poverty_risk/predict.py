@@ -238,9 +238,12 @@ def _find_absent(rows: ModelRows, model: RiskModel) -> set[str]:
     places, tables, further = _find_owners(model)
     missing = np.flatnonzero(rows.missing[:, places].all(axis=0))
     absent = {tables[number] for number in missing}
-    for table, name in further.items():
-        if name in rows.given.columns and rows.given[name].isna().all():
-            absent.add(table)
+    looked_at = set()
+    for name, table in further.items():
+        if table not in looked_at and name in rows.given.columns:
+            looked_at.add(table)
+            if rows.given[name].isna().to_numpy().all():
+                absent.add(table)
     return absent
 
 
@@ -248,13 +251,13 @@ def _find_absent(rows: ModelRows, model: RiskModel) -> set[str]:
 def _find_owners(model: RiskModel) -> tuple[list[int], list[str], dict[str, str]]:
     """Features that are 0 where nothing happened: positions in the model, and the table of each.
 
-    And for each table that no column of the model tells about an ingredient that does.
+    And tables, by name, of ingredients whose table no column of the model tells about.
     """
     specs = catalog_of(model).specs
     owners = {spec.name: str(spec.table) for spec in specs if spec.aggregator in ZERO_WHEN_EMPTY}
     names = [name for name in owners if name in model.columns_.places]
     tables = [owners[name] for name in names]
-    further = {table: name for name, table in owners.items() if table not in tables}
+    further = {name: table for name, table in owners.items() if table not in tables}
     return [model.columns_.places[name] for name in names], tables, further
 
 

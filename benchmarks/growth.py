@@ -27,7 +27,7 @@ ROUNDS = 3
 
 
 def prepare(households: str, folder: str) -> dict[str, Any]:
-    """A county, the rows of eight dates, and boosters of each number of trees and each depth."""
+    """Counties of each size, the rows of eight dates, and boosters of each number of trees and depth."""
     import lightgbm
     import numpy as np
     import pandas as pd
@@ -35,7 +35,10 @@ def prepare(households: str, folder: str) -> dict[str, Any]:
     import poverty_risk as pr
 
     tables = pr.make_household_history(int(households), seed=0).tables
-    tables.write(Path(folder) / "county")
+    # The scan cannot leave out households: each size is a folder of its own.
+    for part in PARTS:
+        size = len(tables.households) // part
+        tables.slice_households(0, size).write(Path(folder) / str(part) / "county")
     points = pr.build_prediction_points(
         tables, pd.date_range("2020-01-01", "2022-07-01", freq="6MS")
     )
@@ -71,13 +74,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     households, rows = options.households, str(options.rows)
     with tempfile.TemporaryDirectory() as folder:
         prepared = run_fresh(__file__, "prepare", str(households), folder)
-        sizes = [households // part for part in PARTS]
+        largest = str(Path(folder) / "1")
         return {
             **{name: prepared[name] for name in ("rows", "features")},
-            "by_households": [grow(folder, size, 1) for size in sizes],
-            "by_dates": [grow(folder, households, dates) for dates in DATES],
+            "by_households": [grow(folder, part, households, 1) for part in PARTS],
+            "by_dates": [grow(folder, 1, households, dates) for dates in DATES],
             "pandas": [
-                run_fresh(features_scale.__file__, "compare", folder, str(households // part))
+                run_fresh(features_scale.__file__, "compare", largest, str(households // part))
                 for part in PANDAS_PARTS
             ],
             "by_trees": [race(folder, f"trees_{n}", rows) | {"trees": n} for n in TREES],
@@ -85,16 +88,17 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         }
 
 
-def grow(folder: str, households: int, dates: int) -> dict[str, Any]:
+def grow(folder: str, part: int, households: int, dates: int) -> dict[str, Any]:
     """Features and scan in turns, each in its own process; medians."""
     script, many = features_scale.__file__, str(households)
+    county = str(Path(folder) / str(part))
     ours, floor = [], []
     for _ in range(ROUNDS):
-        ours.append(run_fresh(script, "build", folder, many, str(dates)))
-        floor.append(run_fresh(script, "scan", folder, many))
+        ours.append(run_fresh(script, "build", county, many, str(dates)))
+        floor.append(run_fresh(script, "scan", county, many))
     middle = sorted(ours, key=lambda run: run["seconds"])[ROUNDS // 2]
     return {
-        "households": households,
+        "households": middle["households"],
         "dates": dates,
         "seconds": middle["seconds"],
         "peak_memory_gb": middle["peak_memory_gb"],

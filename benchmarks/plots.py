@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 mpl.rcParams["svg.hashsalt"] = "poverty_risk"  # the same figures, the same file
 
@@ -73,6 +74,8 @@ def draw_growth(axes: Axes, runs: list[dict[str, Any]], by: str, sides: dict[str
     sizes = [run[by] for run in runs]
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.minorticks_off()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.7g}"))
     axes.set_xlabel(by)
     axes.legend(frameon=False, fontsize=8)
 

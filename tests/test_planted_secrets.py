@@ -313,8 +313,13 @@ def test_keys_are_rotated_and_a_household_is_forgotten(run, after):
     with pytest.raises(PovertyRiskError, match="1 households without any record"):
         forget_households(config, [HOUSEHOLD], reason="again")
 
+    findings = out / OFFICE_ONLY / "findings.csv"  # as `check` writes it
+    days = ["2022-12-31", "", "2023-01-01"]
+    pd.DataFrame({"household_id": "somebody", "known_date": days}).to_csv(findings, index=False)
     counts = forget_everything_before(config, "2023-01-01", reason="three years are over")
     assert counts.parts["history"].removed > 100
+    assert counts.office["findings.csv"] == 1
+    assert pd.read_csv(findings, keep_default_na=False)["known_date"].tolist() == days[1:]
     lines = check_audit(config)
     assert lines.faults == ()
     assert [e.command for e in lines.entries if re.match("rotate|forget", e.command)] == [

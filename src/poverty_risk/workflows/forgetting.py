@@ -220,7 +220,9 @@ def _forget_in_office(
             continue  # a table of the office's own
         gone = rows["household_id"].isin(households)
         if before is not None and (known := {"known_date", "as_of_date"} & set(rows)):
-            gone |= rows["known_date" if "known_date" in known else "as_of_date"] < before
+            days = rows["known_date" if "known_date" in known else "as_of_date"]
+            # Tables in CSV, such as the findings of `check`, hold texts; what is no day stays.
+            gone |= pd.to_datetime(days, errors="coerce", format="ISO8601") < before
         removed[path.name] = int(gone.sum())
         if removed[path.name]:
             write_private_table(rows[~gone], path)

@@ -5,6 +5,7 @@ Run with ``python benchmarks/render.py``; ``--run`` runs the quick ones first (`
 """
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -30,6 +31,15 @@ def read_result(script: str, folder: Path = RESULTS) -> dict[str, Any] | None:
 def tell(template: str, result: dict[str, Any]) -> str:
     """A text with the figures of a result in it; one that is not there is an error."""
     return template.format(f=result["figures"], s=result["settings"])
+
+
+def tell_what_is_there(template: str, result: dict[str, Any]) -> str:
+    """The same by clauses, of a run that left sides out, as one without featuretools does."""
+    told = []
+    for clause in template.split("; "):
+        with contextlib.suppress(KeyError):
+            told.append(tell(clause, result))
+    return "; ".join(told)
 
 
 def build_rows(claims: list[dict[str, Any]]) -> list[str]:
@@ -77,7 +87,7 @@ def run_quick(claims: list[dict[str, Any]]) -> None:
         if finished.returncode or result is None:
             print(f"  failed with exit code {finished.returncode}")
             continue
-        print(f"  here    {tell(claim['told'], result)}")
+        print(f"  here    {tell_what_is_there(claim['told'], result)}")
         stored = read_result(claim["script"])
         if stored is not None:
             print(f"  stored  {tell(claim['told'], stored)}")

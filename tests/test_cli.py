@@ -11,6 +11,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from poverty_risk import predict_risk, read_history
 from poverty_risk.cli import cli, main
 
 ROOT = Path(__file__).parents[1]
@@ -115,8 +116,8 @@ def test_evaluate_agrees_with_training(run):
 
 
 def test_explain_answers_known_and_unknown_households(run):
-    household = pd.read_csv(run["folder"] / "out" / "office_only" / "households.csv")
-    known = household["household_id"].iloc[0]
+    known = predict_risk(read_history(run["history"]), as_of_date="2025-01-01", model=run["model"])
+    known = known.index[known["status"] == "ok"][0]
     result = CliRunner().invoke(
         cli,
         ["explain", "--config", run["config"], "--model", run["model"], "--locale", "en",
@@ -124,7 +125,12 @@ def test_explain_answers_known_and_unknown_households(run):
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "Associated with a higher risk" in result.output
-    assert "H9***99: not in the history" in result.output or "H9***99" in result.output
+    assert "## 1. Household" in result.output
+    assert "2. H9***99: no record of the household" in result.output
+    alone = ["explain", "--config", run["config"], "--model", run["model"], "--locale", "en"]
+    result = CliRunner().invoke(cli, [*alone, "--household", "H9999999"])
+    assert "H9***99: no record of the household" in result.output
+    assert "Model:" not in result.output
 
 
 def test_leakage_finds_none_in_the_shipped_features(run):

@@ -32,6 +32,7 @@ from poverty_risk.risk_intervals import build_risk_intervals
 from poverty_risk.schema import load_schema
 from poverty_risk.tables import HistoryTables
 from poverty_risk.unlike import find_unlike
+from poverty_risk.wording import load_locale
 from small_county import AS_OF, train_small_county
 
 DTYPES = {
@@ -149,6 +150,12 @@ def test_explained_households_tell_range_and_what_is_unusual(county, folder, who
     assert "**Unusual case**: unlike any: wage; check these entries first" in second
     bare = whole.drop(columns=["risk_low", "risk_high", "unlike"])  # of an older release
     assert "大致范围" not in render_explained(bare, bare.index[:1], "12mo")
+    # What a reason calls a gap is among what to ask for.
+    gap = load_locale("en")["reasons"]["gap_ask"].format(ask="who works")
+    bare = bare.iloc[:1].assign(data_gaps=[[]], reasons=[[gap]], protective_factors=[[]])
+    asked = render_explained(bare, bare.index, "12mo", "en").partition("To be asked for")[2]
+    assert "- who works" in asked
+    assert "nothing" not in asked
 
 
 def test_every_household_of_the_history_is_answered_once(county, whole):
@@ -571,6 +578,16 @@ def test_what_is_missing_for_a_stranger_is_known_without_a_history(county, absen
     expected = [name for name in usual if pd.isna(blank[name])]
     assert find_telling(model, pd.Timestamp(AS_OF), tables.absent) == tuple(expected)
     assert 0 < len(expected) < len(usual)
+
+
+def test_what_is_no_id_no_model_and_no_table_is_told(county):
+    model, asked = county.model, {"as_of_date": AS_OF}
+    with pytest.raises(DeclarationError, match="households: found int; expected an id"):
+        predict_risk(county.tables, model=model, households=1, **asked)
+    with pytest.raises(DeclarationError, match="model: found NoneType; expected a model folder"):
+        predict_risk(county.tables, model=None, **asked)
+    with pytest.raises(FeatureError, match="features: found dict; expected a DataFrame"):
+        predict_from_features({}, model=model)
 
 
 def test_ready_features_may_have_columns_that_the_model_does_not_read(county):

@@ -220,6 +220,9 @@ def predict_from_features(
     words = load_locale(locale)
     loaded = load_model(model)
     task_of(loaded)
+    if not isinstance(features, pd.DataFrame):
+        found = type(features).__name__
+        raise FeatureError(Fault("features", found, "a DataFrame", "Use build_features."))
     as_of = check_point_index(features, "features")
     if len(as_of) > 1:
         raise FeatureError(
@@ -238,12 +241,11 @@ def _find_absent(rows: ModelRows, model: RiskModel) -> set[str]:
     places, tables, further = _find_owners(model)
     missing = np.flatnonzero(rows.missing[:, places].all(axis=0))
     absent = {tables[number] for number in missing}
-    looked_at = set()
+    looked_at: set[str] = set()
     for name, table in further.items():
         if table not in looked_at and name in rows.given.columns:
             looked_at.add(table)
-            if rows.given[name].isna().to_numpy().all():
-                absent.add(table)
+            absent |= {table} if rows.given[name].isna().to_numpy().all() else set()
     return absent
 
 
@@ -286,6 +288,9 @@ def parse_date(as_of_date: str | pd.Timestamp, observed_to: pd.Timestamp) -> pd.
 def _unique(households: Iterable[str]) -> np.ndarray:
     if isinstance(households, str):
         households = [households]
+    if not isinstance(households, Iterable):
+        found = type(households).__name__
+        raise DeclarationError(Fault("households", found, "an id, or several", "Give a list."))
     # Half a character, as JSON may hold one, would fail the answer of all: it is told as its escape.
     texts = (str(one).rstrip("\0") for one in households)
     ids = {text.encode(errors="backslashreplace").decode() for text in texts}
@@ -436,6 +441,9 @@ def load_model(model: RiskModel | str | Path) -> RiskModel:
     """
     if isinstance(model, RiskModel):
         return model
+    if not isinstance(model, str | Path):
+        expected = "a model folder, an MLflow URI or a RiskModel"
+        raise DeclarationError(Fault("model", type(model).__name__, expected, "Give one of them."))
     if str(model).startswith(("models:/", "runs:/")):
         # Only here: importing mlflow takes seconds, and a folder needs none of it.
         from poverty_risk.tracking import download_model_folder  # noqa: PLC0415

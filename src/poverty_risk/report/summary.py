@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -153,6 +154,7 @@ def render_explained(
     *,
     ranked: bool = True,
     outcome: str = "",
+    numbers: Mapping[str, int] | None = None,
 ) -> str:
     """Some households with their risk and reasons, as Markdown; ids masked.
 
@@ -170,6 +172,8 @@ def render_explained(
         Whether the answer is about a whole county, so that its ranks mean something.
     outcome
         Name of what is predicted.
+    numbers
+        By household, a number that stands before it: masked ids may be alike.
 
     Returns
     -------
@@ -184,6 +188,8 @@ def render_explained(
         title = told[title_of].format(
             household=mask_id(str(household)), tier=words["tiers"][row["tier"]], rank=row["rank"]
         )
+        if numbers is not None:
+            title = f"{numbers[str(household)]}. {title}"
         between = (row.get("risk_low", np.nan), row.get("risk_high", np.nan))
         sentence = describe_risk(float(row["risk"]), horizon, locale, outcome, between)
         date = format_value(str(row["as_of_date"].date()), "date", locale)
@@ -193,7 +199,16 @@ def render_explained(
             page = words["page"]
             lines += [f"**{page['card']['unlike']}**{page['colon']}{text}", ""]
         for part in ("reasons", "protective_factors", "data_gaps"):
-            items = row[part] or [told["nothing"]]
+            items = row[part] if part != "data_gaps" else _list_gaps(row, words)
+            items = items or [told["nothing"]]
             lines += [f"**{told[part]}**", "", *[f"- {item}" for item in items], ""]
     lines.append(told["model"].format(model_id=rows["model_id"].iloc[0] if len(rows) else ""))
     return "\n".join(lines) + "\n"
+
+
+def _list_gaps(row: pd.Series, words: Mapping[str, Any]) -> list[str]:
+    """What to ask for: what is usually known, and what a reason above says is not known."""
+    before, _, after = str(words["reasons"]["gap_ask"]).partition("{ask}")
+    told = [*row["reasons"], *row["protective_factors"]]
+    asked = [t.removeprefix(before).removesuffix(after) for t in told if t.startswith(before)]
+    return list(dict.fromkeys([*row["data_gaps"], *asked]))

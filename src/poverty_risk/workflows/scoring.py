@@ -188,22 +188,34 @@ def explain_households(
     locale: str,
 ) -> str:
     """Some households with their risk and reasons, as text; those without a risk with the reason."""
-    loaded = load_model(model)
+    loaded, asked = load_model(model), list(dict.fromkeys(households))
     answer = predict_risk(
         tables,
         as_of_date=latest_date(config, tables),
         model=loaded,
-        households=households,
+        households=asked,
         locale=locale,
     )
+    # In the order asked for, numbered: masked ids may be alike.
+    places = {household: number for number, household in enumerate(asked, 1)}
+    order = sorted(map(str, answer.index), key=lambda household: places.get(household, len(asked)))
+    numbers = {h: places.get(h, len(asked)) for h in order} if len(order) > 1 else None
+    known = [household for household in order if answer.loc[household, "status"] == "ok"]
+    lines = []
+    for household in order:
+        if household not in known:
+            number = "" if numbers is None else f"{numbers[household]}. "
+            reason = str(answer.loc[household, "status_reason"])
+            lines.append(f"{number}{mask_id(household)}: {reason}")
+    if not known:
+        return "\n".join(lines)
     told = render_explained(
         answer,
-        answer.index[answer["status"] == "ok"],
+        known,
         task_of(loaded).horizon,
         locale,
         ranked=False,
         outcome=name_outcome(task_of(loaded), locale),
+        numbers=numbers,
     )
-    others = answer[answer["status"] != "ok"]
-    lines = [f"{mask_id(str(h))}: {row['status_reason']}" for h, row in others.iterrows()]
     return "\n".join([told, *lines])

@@ -253,7 +253,7 @@ def _supersede(
     connection: duckdb.DuckDBPyConnection, table: Table, ordered: pa.Table
 ) -> tuple[pa.Array, np.ndarray]:
     """When each record was corrected by a later known one with the same key."""
-    superseded = np.full(ordered.num_rows, np.datetime64("NaT"), dtype="datetime64[D]")
+    superseded = np.full(ordered.num_rows, np.datetime64("NaT", "D"), dtype="datetime64[D]")
     connection.register("ordered", ordered)
     key = ", ".join(_quote(column) for column in table.key)
     hashes = connection.sql(f"SELECT hash({key}) AS h FROM ordered").to_arrow_table()["h"]

@@ -235,7 +235,7 @@ def _assistance(recorder: Recorder) -> pa.Table:
     )
     # Help follows the decision in the month after.
     begun = recorder.first_day(decided + 1)
-    until = np.full(len(who), np.datetime64("NaT"), dtype="datetime64[D]")
+    until = np.full(len(who), np.datetime64("NaT", "D"), dtype="datetime64[D]")
     until[kind == "medical"] = begun[kind == "medical"] + np.timedelta64(365, "D")
     ended = np.full(len(who), NEVER)
     for name, end in (("dibao", "dibao_end"), ("other", "cleared")):

@@ -175,11 +175,12 @@ def _read_births(numbers: np.ndarray) -> np.ndarray:
     digits = numbers[:, 6:14].astype(np.int64) - ord("0")
     year = digits[:, :4] @ [1000, 100, 10, 1]
     month, day = digits[:, 4:6] @ [10, 1], digits[:, 6:] @ [10, 1]
-    months = (year - 1970).astype("datetime64[Y]").astype("datetime64[M]") + (month - 1)
-    days = months.astype("datetime64[D]") + (day - 1)
+    months = (year - 1970).astype("datetime64[Y]").astype("datetime64[M]")
+    months = months + (month - 1).astype("timedelta64[M]")
+    days = months.astype("datetime64[D]") + (day - 1).astype("timedelta64[D]")
     exists = (month >= 1) & (month <= 12) & (day >= 1) & (days.astype("datetime64[M]") == months)
     exists &= (days >= EARLIEST_BIRTH) & (days < LATEST_BIRTH)
-    return np.where(exists, days, np.datetime64("NaT"))
+    return np.where(exists, days, np.datetime64("NaT", "D"))
 
 
 def _find_faults(numbers: np.ndarray) -> np.ndarray:

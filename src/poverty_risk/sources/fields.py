@@ -274,10 +274,11 @@ def _read_certificates(
 def _add_built_in(fields: Fields, exported: date, size: int) -> None:
     day, month = np.datetime64(exported, "D"), np.datetime64(exported, "M")
     # From 1 March and from 1 September; January and February belong to the term of the year before.
-    term = month - (exported.month - 3) % 6
+    term = month - np.timedelta64((exported.month - 3) % 6, "M")
+    next_month = (month + np.timedelta64(1, "M")).astype("datetime64[D]")
     days = {
         "exported": day,
-        "export_month": (month + 1).astype("datetime64[D]") - 1,
+        "export_month": next_month - np.timedelta64(1, "D"),
         "school_term": term.astype("datetime64[D]"),
     }
     for name, value in days.items():

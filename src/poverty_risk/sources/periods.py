@@ -14,6 +14,7 @@ __all__ = ["compute_monthly", "find_account_periods"]
 
 _MONTH = "datetime64[M]"
 _NO_MONTH = np.datetime64("NaT", "M")
+_ONE_MONTH, _ONE_DAY = np.timedelta64(1, "M"), np.timedelta64(1, "D")
 
 
 def _months(column: pa.Array | None, size: int) -> np.ndarray:
@@ -82,24 +83,25 @@ def find_account_periods(
     complete = has_year & (_last_day(september) <= day)
     rolling = has_month & ((said == "rolling") | ((said == "") & ~(has_year & complete)))
     # Identified too long ago, an incomplete yearly account is just that.
-    recent = identified >= month - 12
+    recent = identified >= month - 12 * _ONE_MONTH
     rolling &= ~has_year | (said == "rolling") | recent
     yearly = has_year & ~rolling & (said != "rolling")
     start = np.full(size, _NO_MONTH)
     end = start.copy()
-    start[rolling], end[rolling] = identified[rolling] - 12, identified[rolling] - 1
-    start[yearly], end[yearly] = september[yearly] - 11, september[yearly]
+    start[rolling] = identified[rolling] - 12 * _ONE_MONTH
+    end[rolling] = identified[rolling] - _ONE_MONTH
+    start[yearly], end[yearly] = september[yearly] - 11 * _ONE_MONTH, september[yearly]
     is_annual = yearly.copy()
     start[own], end[own] = first[own], last[own]
     october = start.astype(np.int64) % 12 == 9
-    is_annual[own] = october[own] & (end[own] - start[own] == np.timedelta64(11, "M"))
+    is_annual[own] = october[own] & (end[own] - start[own] == 11 * _ONE_MONTH)
     none = np.isnat(end)
     window = pa.array(np.where(is_annual, "annual", "rolling"), pa.string(), mask=none)
     return _days(start.astype("datetime64[D]")), _days(_last_day(end)), window
 
 
 def _last_day(months: np.ndarray) -> np.ndarray:
-    return np.asarray((months + 1).astype("datetime64[D]") - 1)
+    return np.asarray((months + _ONE_MONTH).astype("datetime64[D]") - _ONE_DAY)
 
 
 def _days(days: np.ndarray) -> pa.Array:

@@ -87,7 +87,8 @@ def find_dates(
         is_month[take] = fields.is_month.get(name, np.zeros(size, dtype=bool))[take]
     known = np.full(size, today)
     if kind.delivery == "feed":
-        known = np.minimum(event + parse_days(kind.reporting_lag or "0d"), today)
+        lag = np.timedelta64(parse_days(kind.reporting_lag or "0d"), "D")
+        known = np.minimum(event + lag, today)
         if kind.known_date is not None:
             told = _to_days(fields.columns[kind.known_date])
             known = np.where(np.isnat(told), known, told)

@@ -9,6 +9,7 @@ import ast
 import math
 import sqlite3
 import statistics
+import weakref
 
 import pandas as pd
 
@@ -64,6 +65,7 @@ class Oracle:
         self.line = dict(tables.line or {})
         self.present = set(tables.names)
         self.base = sqlite3.connect(":memory:")
+        weakref.finalize(self, self.base.close)
         self.base.create_function(
             "log1p", 1, lambda v: math.log1p(v) if v is not None and v > -1 else None
         )

@@ -1,5 +1,6 @@
 """A challenger refused for each reason, accepted, rolled back; two at once; what the record holds."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -289,7 +290,7 @@ def folder(empty_store, tmp_path):
     import sqlite3
 
     shutil.copy(empty_store / "mlflow.db", tmp_path / "mlflow.db")
-    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
         place = str(tmp_path / "artifacts")
         database.execute(
             "update experiments set artifact_location = ? where name != 'Default'", [place]

@@ -1,5 +1,6 @@
 """Deliveries become history: what changed, since when it is known, who left. Expected values by hand."""
 
+import contextlib
 import itertools
 import random
 import sqlite3
@@ -538,7 +539,7 @@ def test_leavers_are_those_that_a_plain_query_in_another_database_finds():
         for e in exports
         for r in e.people.to_pylist()
     ]
-    with sqlite3.connect(":memory:") as database:
+    with contextlib.closing(sqlite3.connect(":memory:")) as database, database:
         database.execute("CREATE TABLE told (day TEXT, home TEXT, person TEXT)")
         database.executemany("INSERT INTO told VALUES (?, ?, ?)", rows)
         expected = database.execute("""

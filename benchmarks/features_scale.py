@@ -2,7 +2,8 @@
 
 Run with ``python benchmarks/features_scale.py --households 1000000``; the default is small. The history is
 simulated county by county; ``--folder`` names one that is there (a folder of counties) and is kept.
-Features are built from Parquet in ranges of households, reading included; the scan sums the hash of every
+Features are built from Parquet in ranges of households (half as many for 8 dates), reading included, at
+points whose index stands ready; the scan sums the hash of every
 column that they read (`sum(hash(column))` in DuckDB). pandas and featuretools get their tables in memory and
 compute some of the features, which must come out equal, on the first county's first ``--few`` households.
 ``--featuretools`` names the Python of an environment where featuretools is installed (it needs an older

@@ -3,7 +3,8 @@
 Run with ``python benchmarks/one_household.py``; the figures are printed and kept in ``results/``. The
 default model is trained on a simulated county first, with its six refits for rough ranges; that is not
 measured. Warm sides take turns household by household, in a random order; `pred_contrib` is LightGBM's
-own, on one thread and on as many as the model has. Sides that say so were asked after
+own, on one thread and on as many as the model has. Ready features
+are tables of one row that were cut out before. Sides that say so were asked after
 `build_contribution_tables`, as a program that stays up would.
 A smaller run: ``--households 3000 --asked 100``.
 """

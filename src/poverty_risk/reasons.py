@@ -239,8 +239,7 @@ class _Writer:
         self.locale_words = load_locale(locale)
         self.words = self.locale_words["reasons"]
         self.data = _Cells(explanation.rows)
-        self.reference = model.reference_
-        self.typical = _keep_typical(model, locale)
+        self.model = model
         self.schema = None if model.task is None else model.task.schema
         self.compared: dict[str, _Cells] = {}
         self.known: _Cells | None = None
@@ -313,21 +312,10 @@ class _Writer:
     def _clause(self, kind: str, spec: FeatureSpec, row: int) -> Comparator | None:
         value: Any
         if kind == "typical":
-            return self._typical(spec)
+            return _tell_typical(self.model, spec.name, self.locale)
         cells = self.compared.get(kind)
         value = None if cells is None else cells.value(spec.name, row)
-        return None if _is_missing(value) else self._word(kind, spec, value)
-
-    def _typical(self, spec: FeatureSpec) -> Comparator | None:
-        if spec.name not in self.typical:
-            value = self.reference.get(spec.name, {}).get("median")
-            told = None if _is_missing(value) else self._word("typical", spec, value)
-            self.typical[spec.name] = told
-        return self.typical[spec.name]
-
-    def _word(self, kind: str, spec: FeatureSpec, value: Any) -> Comparator:
-        text = str(self.words[kind]).format(value=self._beside(value, spec))
-        return Comparator(kind, value, text)
+        return _tell_beside(kind, value, spec, self.locale)
 
     def _beside(self, value: Any, spec: FeatureSpec) -> str:
         return format_value(value, spec.unit, self.locale, beside=True)
@@ -365,9 +353,17 @@ class _Writer:
 
 
 @keep_per_fit
-def _keep_typical(model: RiskModel, locale: str) -> dict[str, Comparator | None]:  # noqa: ARG001 - both are the key
-    """Clauses about typical values, filled in as they are written: they are everybody's."""
-    return {}
+def _tell_typical(model: RiskModel, name: str, locale: str) -> Comparator | None:
+    """The clause about a feature's typical value, which is everybody's."""
+    value = model.reference_.get(name, {}).get("median")
+    return _tell_beside("typical", value, catalog_of(model)[name], locale)
+
+
+def _tell_beside(kind: str, value: Any, spec: FeatureSpec, locale: str) -> Comparator | None:
+    if _is_missing(value):
+        return None
+    told = format_value(value, spec.unit, locale, beside=True)
+    return Comparator(kind, value, str(load_locale(locale)["reasons"][kind]).format(value=told))
 
 
 class _Cells:

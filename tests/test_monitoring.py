@@ -28,6 +28,7 @@ from poverty_risk.monitoring.drift import (
 from poverty_risk.monitoring.freshness import measure_rhythm
 from poverty_risk.monitoring.performance import estimate_performance
 from poverty_risk.monitoring.units import compare_amounts
+from poverty_risk.rejected import Rejected
 from poverty_risk.report.monitoring_charts import TimePoint, draw_over_time
 from poverty_risk.report.monitoring_facts import build_monitoring_facts
 from poverty_risk.report.monitoring_report import render_monitoring_report
@@ -73,8 +74,8 @@ def _rebuild(tables: HistoryTables, frames: _Frames) -> HistoryTables:
     changed = HistoryTables.from_frames(dict(frames), tables.schema)
     records = {name: tables.arrow(name) for name in tables.names}
     records |= {name: changed.arrow(name) for name in changed.names}
-    nothing = tables.rejected.iloc[:0]
-    return HistoryTables(tables.schema, records, nothing, {}, tables.line, tables.observed_to)
+    nothing = Rejected.nothing()
+    return HistoryTables(tables.schema, records, nothing, tables.line, tables.observed_to)
 
 
 def _make_county(seed: int) -> HistoryTables:
@@ -318,7 +319,7 @@ def test_a_list_that_finds_nothing_is_an_issue(county):
 def test_an_absent_table_is_an_issue(county):
     whole = county.tables
     records = {name: whole.arrow(name) for name in whole.names if name != "visit"}
-    rest = HistoryTables(whole.schema, records, whole.rejected, {}, whole.line, whole.observed_to)
+    rest = HistoryTables(whole.schema, records, whole.rejection, whole.line, whole.observed_to)
     report = county.watch(rest)
     assert "M001" in report.issues
     assert report.describe(report["M001"], "en") == "missing: visits"

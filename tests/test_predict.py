@@ -14,6 +14,7 @@ import pytest
 from sklearn.exceptions import NotFittedError
 
 from poverty_risk import answers, predict
+from poverty_risk.batch import predict_folder
 from poverty_risk.cohort import build_prediction_points
 from poverty_risk.data_gaps import find_telling, usually_known
 from poverty_risk.exceptions import (
@@ -26,11 +27,12 @@ from poverty_risk.explain import explain_risk
 from poverty_risk.features import Catalog, FeatureSpec, build_features
 from poverty_risk.model import PredictionTask, RiskModel
 from poverty_risk.predict import predict_from_features, predict_risk
+from poverty_risk.prediction_folder import read_predictions
 from poverty_risk.reasons import build_reasons
 from poverty_risk.report.summary import render_explained
 from poverty_risk.risk_intervals import build_risk_intervals
 from poverty_risk.schema import load_schema
-from poverty_risk.tables import HistoryTables
+from poverty_risk.tables import HistoryTables, read_history
 from poverty_risk.unlike import find_unlike
 from poverty_risk.wording import load_locale
 from small_county import AS_OF, train_small_county
@@ -425,6 +427,17 @@ def test_each_household_without_a_risk_is_told_why(troubled, folder, locale):
         reason = answer.loc[household, "status_reason"]
         assert (chinese if locale == "zh" else english) in reason
         assert answer.loc[household, ["risk", "rank", "tier", "margin"]].isna().all()
+
+
+def test_a_written_history_tells_the_same(troubled, folder, tmp_path):
+    asked = {"as_of_date": AS_OF, "model": folder, "households": list(REASONS)}
+    expected = predict_risk(troubled, **asked)
+    written = troubled.write(tmp_path / "history")
+    pd.testing.assert_frame_equal(predict_risk(read_history(written), **asked), expected)
+    # Read by ranges, too.
+    made = predict_folder(written, tmp_path / "made", model=folder, as_of_date=AS_OF)
+    (path,) = made.values()
+    assert read_predictions(path).loc["garbled", "status"] == "rejected_records"
 
 
 @pytest.mark.parametrize("locale", ["zh", "en"])

@@ -175,18 +175,44 @@ def test_rows_without_a_readable_known_date_stay_and_are_counted(tmp_path):
     assert forgotten.records.loc["shock", "undated"] == 2
 
 
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_was_rejected_is_forgotten_too(tmp_path):
+    bad = [
+        shock("a", "2021-05-01", "2021-04-01", 1),  # known before it happened
+        shock("a", "2022-05-01", "2022-04-01", 2),
+        shock("b", "2022-05-01", "soon", 3),
+        shock("c", "2022-05-01", "2022-04-02", 4),
+    ]
+    good = [shock(h, "2022-05-01", "2022-05-02", 5) for h in "abc"]
+    raw = write_csv(tmp_path / "raw", shock=[*bad, *good])
+    folder = read_history(raw).write(tmp_path / "h")
+    assert read_history(folder).rejected_rows("shock")["loss"].tolist() == ["1", "2", "3", "4"]
+    forget_before(folder, DAY)
+    assert read_history(folder).rejected_rows("shock")["loss"].tolist() == ["2", "4"]
+    assert forget_household(folder, ["c"]).gone == 1
+    left = read_history(folder)
+    assert left.rejected_rows("shock")["loss"].tolist() == ["2"]
+    assert left.rejected["row"].tolist() == [1]
+    forget_household(folder, ["a"])
+    assert len(read_history(folder).rejected) == 0
+    assert not (folder / "rejected").exists()
+
+
 def test_again_changes_nothing_and_villages_and_other_files_stay(tmp_path):
     tables = make_household_history(60, start="2019-01-01", end="2023-01-01", seed=2).tables
     folder = tables.write(tmp_path / "h")
     (folder / "notes.txt").write_text("kept")
     villages = tables["village"]
     first = forget_before(folder, DAY)
-    content = {path.name: path.read_bytes() for path in folder.iterdir()}
+    content = contents(folder)
     again = forget_before(folder, DAY)
     assert first.removed > 1000
     assert again.removed == 0
     assert again.records["kept"].tolist() == first.records["kept"].tolist()
-    assert content == {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert content == contents(folder)
     found = read_history(folder)
     pd.testing.assert_frame_equal(found["village"], villages)
     assert dict(found.line) == dict(tables.line)

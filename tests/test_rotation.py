@@ -22,6 +22,7 @@ from poverty_risk.sources.delivery import Origin
 from poverty_risk.sources.raw import REJECTED, Converted, Counts
 from poverty_risk.sources.store import PRIVATE, Store
 from poverty_risk.store_retention import forget_store_before, forget_store_household
+from poverty_risk.tables import HistoryTables, read_history
 
 OLD, NEW = b"an old key of an office", b"a new key of an office"
 HOUSEHOLDS = ("H0000001", "H0000002")
@@ -70,6 +71,21 @@ def test_every_pseudonym_of_a_history_is_replaced_and_nothing_else(folder):
     assert tables["person"]["person_id"].tolist() == [pseudonym(PERSON, NEW)]
     text = b"".join(path.read_bytes() for path in folder.iterdir())
     assert not [old for old in OLD_IDS if old.encode() in text]
+
+
+def test_rejected_rows_get_new_pseudonyms_and_lose_ids_that_are_nobodys(folder, tmp_path):
+    rows = pd.read_csv(folder / "shock.csv").assign(known_date="2020-12-01")  # before it happened
+    rows.loc[1, "household_id"] = "a mistyped id"
+    frames = {"shock": pd.concat([pd.read_csv(folder / "shock.csv"), rows])}
+    written = HistoryTables.from_frames(frames).write(tmp_path / "written")
+    rotate_history(written, make_map())
+    tables = read_history(written)
+    found = tables.rejected_rows("shock")
+    assert found["household_id"].fillna("").tolist() == [NEW_IDS[0], "", NEW_IDS[0]]
+    assert found["kind"].tolist() == ["flood", "fire", "death"]
+    assert tables.rejected["row"].tolist() == [3, 4, 5]
+    text = b"".join(path.read_bytes() for path in written.rglob("*") if path.is_file())
+    assert not [old for old in (*OLD_IDS, "mistyped") if old.encode() in text]
 
 
 def test_a_rotation_that_was_interrupted_is_run_again(folder, tmp_path):

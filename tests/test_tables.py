@@ -134,6 +134,34 @@ def test_what_is_written_is_read_again(tmp_path):
     assert dict(read_history(folder, SCHEMA, line={2023: 1}).line) == {2023: 1.0}
 
 
+def test_what_was_rejected_is_written_and_read_too(tmp_path):
+    bad = _shock(["b", "c"]).assign(known_date=["2020-01-01", "?"], loss=["-1", "2"])
+    tables = HistoryTables.from_frames({"shock": pd.concat([_shock(), bad])}, SCHEMA)
+    assert len(tables.rejected) == 3
+    folder = tables.write(tmp_path / "history")
+    read = read_history(folder, SCHEMA)
+    pd.testing.assert_frame_equal(read.rejected, tables.rejected)
+    pd.testing.assert_frame_equal(read.rejected_rows("shock"), tables.rejected_rows("shock"))
+    # A touched folder is validated anew; what it rejects then is numbered before what stood there.
+    (folder / "history.json").unlink()
+    again = read_history(folder, SCHEMA)
+    pd.testing.assert_frame_equal(again.rejected, tables.rejected)
+    frame = pd.read_parquet(folder / "shock.parquet").drop(columns="superseded_date")
+    late = frame.assign(known_date=pd.Timestamp("2020-01-01").date())
+    pd.concat([frame, late]).to_parquet(folder / "shock.parquet", index=False)
+    both = read_history(folder, SCHEMA)
+    assert len(both.rejected) == len(late) + 3
+    rows = both.rejected_rows("shock")
+    assert rows["row"].is_unique
+    assert rows["household_id"].tolist() == [*frame["household_id"], "b", "c"]
+    owners = both.rejection.by_household
+    assert owners["c"]["shock"][1] == ("known_date",)
+    # What cannot be read is told, and hinders nothing that was validated.
+    (folder / "rejected" / "faults.arrow").write_bytes(b"no Arrow")
+    with pytest.raises(HistoryError, match="folder 'rejected': found files that cannot be read"):
+        read_history(folder, SCHEMA)
+
+
 def test_what_nobody_touched_is_not_validated_again(tmp_path, monkeypatch):
     corrected = pd.concat([_shock(), _shock().assign(known_date="2023-09-01")])
     folder = HistoryTables.from_frames({"shock": corrected}, SCHEMA).write(tmp_path / "history")

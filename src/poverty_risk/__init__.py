@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     from poverty_risk.history_chunks import iter_history as iter_history
     from poverty_risk.labels import label_returns as label_returns
     from poverty_risk.leakage import check_leakage as check_leakage
+    from poverty_risk.loading import load_model as load_model
     from poverty_risk.looks import check_coverage as check_coverage
     from poverty_risk.looks import select_seen as select_seen
     from poverty_risk.model import PredictionTask as PredictionTask
     from poverty_risk.model import RiskModel as RiskModel
     from poverty_risk.panel import build_panel as build_panel
     from poverty_risk.person_periods import label_times as label_times
-    from poverty_risk.predict import load_model as load_model
     from poverty_risk.predict import predict_from_features as predict_from_features
     from poverty_risk.predict import predict_risk as predict_risk
     from poverty_risk.reasons import build_reasons as build_reasons

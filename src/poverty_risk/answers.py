@@ -17,7 +17,9 @@ from poverty_risk.explain import explain_risk
 from poverty_risk.model import RiskModel
 from poverty_risk.model_columns import ModelRows
 from poverty_risk.reasons import build_reasons, texts
+from poverty_risk.rejected import RejectedCounts
 from poverty_risk.risk_intervals import find_ends, has_intervals
+from poverty_risk.task import PredictionTask
 from poverty_risk.unlike import describe_unlike
 
 __all__ = ["Answers", "Asked", "Question", "answer_each"]
@@ -103,6 +105,37 @@ class Answers:
         named = self.asked.words["status_reasons"]
         for place, code in zip(at, codes, strict=True):
             self.tell(place, "not_in_cohort", named.get(code, named["other"].format(code=code)))
+
+    def tell_rejected(
+        self, exclusion: pd.Series, task: PredictionTask, rejected: RejectedCounts
+    ) -> None:
+        """That what would have put households into the cohort was rejected.
+
+        Parameters
+        ----------
+        exclusion
+            By position, the code of the condition that each household fails; missing for members.
+        task
+            Whose cohort.
+        rejected
+            What was rejected, by household.
+        """
+        if not rejected:
+            return
+        tables: dict[str, list[str]] = {}
+        for condition in task.schema.cohorts[task.cohort]:
+            tables.setdefault(condition.reason, []).append(condition.table)
+        template = str(self.asked.words["status_reasons"]["rejected"])
+        for place in np.flatnonzero(exclusion.notna().to_numpy()):
+            mine = rejected.get(self.ids[place], {})
+            for name in tables.get(exclusion.iloc[place], ()):
+                if name in mine:
+                    count, columns = mine[name]
+                    listed = self.asked.words["list_separator"].join(
+                        f"{name}.{column}" for column in columns
+                    )
+                    reason = template.format(count=count, columns=listed)
+                    self.tell(place, "rejected_records", reason)
 
     def tell(self, at: Any, status: str, reason: str) -> None:
         """A status, and why, for the households at some positions."""

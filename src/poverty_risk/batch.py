@@ -15,9 +15,10 @@ from poverty_risk.cohort import find_groups
 from poverty_risk.explain import MANY_ROWS, build_contribution_tables
 from poverty_risk.file_lock import hold_lock
 from poverty_risk.history_chunks import HOUSEHOLDS_PER_CHUNK, HistoryFolder, find_counties
+from poverty_risk.loading import load_model
 from poverty_risk.model import RiskModel
 from poverty_risk.model_folder import MANIFEST
-from poverty_risk.predict import load_model, predict_risk, task_of
+from poverty_risk.predict import predict_risk, task_of
 from poverty_risk.prediction_folder import PredictionFolder
 from poverty_risk.schema import Schema, load_schema
 from poverty_risk.tables import HistoryTables

@@ -18,10 +18,15 @@ from poverty_risk.arrow_tables import find_line_faults, find_table_files, read_l
 from poverty_risk.exceptions import DeclarationError, Fault, HistoryError
 from poverty_risk.household_index import HouseholdIndex
 from poverty_risk.observation import find_end, read_end
+from poverty_risk.rejected import Rejected
 from poverty_risk.schema import Schema, load_schema
 from poverty_risk.tables import HistoryTables, digest_tables, read_history
-from poverty_risk.validation import REJECTED_COLUMNS
-from poverty_risk.written_folder import find_written, hash_manifest, read_index
+from poverty_risk.written_folder import (
+    REJECTED_FOLDER,
+    find_written,
+    hash_manifest,
+    read_index,
+)
 
 __all__ = ["HOUSEHOLDS_PER_CHUNK", "HistoryFolder", "find_counties", "iter_history"]
 
@@ -246,7 +251,8 @@ class HistoryFolder:
                 p.stem: _open(p, None if columns is None else columns.get(p.stem, ()))
                 for p in paths
             }
-        except (OSError, pa.ArrowException):
+            rejection = Rejected.read(self._folder / REJECTED_FOLDER)
+        except (OSError, pa.ArrowException, HistoryError):
             raise self._tell_changed() from None
         rows = {n: f.parquet.metadata.num_rows for n, f in files.items() if HOUSEHOLD in f.names}
         if hash_manifest(self._folder) != self._digest or not index.fits(rows):
@@ -259,20 +265,19 @@ class HistoryFolder:
         }
         villages = {n: _numbered(f.read(), 0) for n, f in wanted.items() if n not in rows}
         index = index.keep(readers)
-        nothing = pd.DataFrame(columns=list(REJECTED_COLUMNS))
         for start, stop in _cut(index.households, households, after):
             own = index.cut(start, stop)
             records = {n: r.take(*index.offsets[n][[start, stop]]) for n, r in readers.items()}
             if columns is not None:
                 records = _name_households(records, own)
             yield HistoryTables(
-                *(self._schema, records | villages, nothing, {}, self._line, self._end), index=own
+                *(self._schema, records | villages, rejection, self._line, self._end), index=own
             )
 
 
 def _hash_whole(tables: HistoryTables) -> str:
     """Hash of a history and of what was rejected, because a household's answer may tell of that, too."""
-    rejected = [tables.rejected, *(tables.rejected_rows(name) for name in tables.names)]
+    rejected = [tables.rejected, *(tables.rejected_rows(name) for name in tables.schema.tables)]
     told = hashlib.blake2b(tables.fingerprint.encode(), digest_size=16)
     for rows in rejected:
         told.update(rows.to_csv(index=False).encode())
@@ -301,7 +306,7 @@ def _choose(tables: HistoryTables, columns: Mapping[str, Collection[str]] | None
     about_households = [name for name in names if HOUSEHOLD in records[name].column_names]
     index = HouseholdIndex.build({name: tables.arrow(name) for name in tables.names})
     return HistoryTables(
-        *(tables.schema, records, tables.rejected, {}, tables.line, tables.observed_to),
+        *(tables.schema, records, tables.rejection, tables.line, tables.observed_to),
         index=index.keep(about_households),
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,15 +19,15 @@ from poverty_risk.exceptions import DeclarationError, Fault, FeatureError
 from poverty_risk.features import build_features
 from poverty_risk.features.spec import ZERO_WHEN_EMPTY
 from poverty_risk.kept_facts import keep_per_fit
+from poverty_risk.loading import load_model
 from poverty_risk.model import PredictionTask, RiskModel
 from poverty_risk.model_columns import ModelRows
-from poverty_risk.model_folder import MANIFEST
 from poverty_risk.point_index import check_point_index
 from poverty_risk.tables import HistoryTables
 from poverty_risk.windows import parse_as_of_dates
 from poverty_risk.wording import load_locale
 
-__all__ = ["load_model", "predict_from_features", "predict_risk", "task_of"]
+__all__ = ["predict_from_features", "predict_risk", "task_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -371,90 +370,5 @@ class _Question:
         answers.tell(np.flatnonzero(~known), "unknown_household", named["no_record"])
         outside = np.flatnonzero(known & exclusion.notna().to_numpy())
         answers.tell_excluded(outside, exclusion.iloc[outside])
-        rejected = _find_rejected(self.tables, exclusion.dropna(), self.task)
-        for household, (count, columns) in rejected.items():
-            reason = named["rejected"].format(
-                count=count, columns=self.asked.words["list_separator"].join(columns)
-            )
-            answers.tell(exclusion.index.get_loc(household), "rejected_records", reason)
-
-
-def _find_rejected(
-    tables: HistoryTables, exclusion: pd.Series, task: PredictionTask
-) -> dict[str, tuple[int, list[str]]]:
-    """Households that fail a condition whose table had records of theirs that were rejected.
-
-    Repeats and conflicts (faults without a column) are left out: one record of the fact was kept.
-    """
-    found: dict[str, tuple[int, list[str]]] = {}
-    if not len(exclusion):
-        return found
-    lines = tables.rejected
-    lines = lines[lines["column"] != ""]
-    for condition in task.schema.cohorts[task.cohort]:
-        own = exclusion.index[(exclusion == condition.reason).to_numpy()]
-        faults = lines[lines["table"] == condition.table]
-        rows = tables.rejected_rows(condition.table)
-        if not len(own) or not len(faults) or "household_id" not in rows:
-            continue
-        owner = rows.set_index("row")["household_id"].astype(str)
-        faults = faults.assign(household=faults["row"].map(owner))
-        faults = faults[faults["household"].isin(own)]
-        for household, mine in faults.groupby("household"):
-            columns = sorted({f"{condition.table}.{column}" for column in mine["column"]})
-            found[str(household)] = (mine["row"].nunique(), columns)
-    return found
-
-
-def load_model(model: RiskModel | str | Path) -> RiskModel:
-    """A model from a folder, an MLflow URI, or as it is.
-
-    Parameters
-    ----------
-    model
-        Folder, ``models:/...`` or ``runs:/...`` URI, or a fitted `RiskModel`.
-
-    Returns
-    -------
-    RiskModel
-        The model; a folder is read once per process while its manifest stays the same.
-
-    Raises
-    ------
-    ModelFolderError
-        The folder is damaged or foreign.
-
-    Examples
-    --------
-    >>> import tempfile, numpy as np, pandas as pd
-    >>> from poverty_risk import RiskModel, load_model
-    >>> index = pd.MultiIndex.from_product([[f"h{i}" for i in range(400)],
-    ...     pd.to_datetime(["2021-01-01"])], names=["household_id", "as_of_date"])
-    >>> features = pd.DataFrame({"income": np.linspace(-2, 2, 400)}, index=index)
-    >>> labels = pd.Series((features["income"] < -1).astype(float), index=index)
-    >>> model = RiskModel(n_estimators=9, calibration=None, early_stopping_rounds=None)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = model.fit(features, labels).save(f"{folder}/model")
-    ...     loaded = load_model(f"{folder}/model")
-    >>> bool((loaded.risk(features) == model.risk(features)).all())
-    True
-    """
-    if isinstance(model, RiskModel):
-        return model
-    if not isinstance(model, str | Path):
-        expected = "a model folder, an MLflow URI or a RiskModel"
-        raise DeclarationError(Fault("model", type(model).__name__, expected, "Give one of them."))
-    if str(model).startswith(("models:/", "runs:/")):
-        # Only here: importing mlflow takes seconds, and a folder needs none of it.
-        from poverty_risk.tracking import download_model_folder  # noqa: PLC0415
-
-        return RiskModel.load(download_model_folder(str(model)))
-    folder = Path(model)
-    manifest = folder / MANIFEST
-    stamp = manifest.stat().st_mtime_ns if manifest.is_file() else 0
-    return _load_folder(str(folder.resolve()), stamp)
-
-
-@functools.lru_cache(maxsize=4)
-def _load_folder(folder: str, stamp: int) -> RiskModel:  # noqa: ARG001 - part of the cache key
-    return RiskModel.load(folder)
+        # Also of those of whom nothing else is on record.
+        answers.tell_rejected(exclusion, self.task, self.tables.rejection.by_household)

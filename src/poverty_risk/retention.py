@@ -13,6 +13,7 @@ What is removed, and what stays (`forget_before`):
   Without these the household could no longer be found, scored or visited. Of each such state one record
   stays: the last one known before the day, corrections resolved. It is the one that the office believed
   on that day, even where a correction became known since.
+- Rows that were rejected are no records: of them those stay that were surely known on the day or later.
 - Households that were dissolved or moved away, and of which nothing was recorded since, go altogether.
 
 Scores at the day and later are computed as before, but for features that look back beyond it. Dates
@@ -230,6 +231,12 @@ class OfHouseholds:
             for name, column in ids.items()
         }
 
+    def keep_rejected(self, rows: pa.Table) -> pa.Table:
+        """The rejected rows of others."""
+        if ID not in rows.column_names:
+            return rows
+        return rows.filter(pa.array(~np.isin(_text(rows, ID), list(self.households))))
+
 
 class BeforeDay:
     """Marks the rows that were known before a day, unless they are in force."""
@@ -253,6 +260,14 @@ class BeforeDay:
                 [rows["undated"], rows["later"], stays], [UNDATED, KEPT, IN_FORCE], REMOVED
             )
         return marks
+
+    def keep_rejected(self, rows: pa.Table) -> pa.Table:
+        """The rejected rows that were surely known on the day or later; no others are worth keeping."""
+        if "known_date" not in rows.column_names:
+            return rows.slice(0, 0)
+        cells = _as_text(rows.select(["known_date"]))["known_date"].to_pandas()
+        known = pd.to_datetime(cells, errors="coerce", format="ISO8601")
+        return rows.filter(pa.array((known >= self.day).to_numpy()))
 
     def _judge(self, name: str, table: pa.Table) -> pd.DataFrame:
         """Of each row: undated, known on the day or later, last state known before it, ended."""
@@ -341,7 +356,7 @@ def _forget(folder: Path, schema: Schema, plan: OfHouseholds | BeforeDay) -> For
             if (marks[name] == REMOVED).any()
         }
 
-    rewrite_folder(folder, change)
+    rewrite_folder(folder, change, plan.keep_rejected)
     return done[0]
 
 

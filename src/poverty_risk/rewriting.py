@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 from poverty_risk.arrow_tables import find_table_files, read_table_file
 from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.file_lock import hold_lock
+from poverty_risk.rejected import Rejected
 from poverty_risk.sources.delivery import Delivery
 from poverty_risk.sources.raw import Converted
 from poverty_risk.sources.store import Store
-from poverty_risk.written_folder import INDEX_FILE, MANIFEST_FILE
+from poverty_risk.written_folder import INDEX_FILE, MANIFEST_FILE, REJECTED_FOLDER
 
 __all__ = ["read_tables_of", "rewrite_folder", "rewrite_store"]
 
@@ -66,7 +67,9 @@ def read_tables_of(folder: str | Path) -> dict[str, pa.Table]:
 
 
 def rewrite_folder(
-    folder: str | Path, change: Callable[[dict[str, pa.Table]], dict[str, pa.Table]]
+    folder: str | Path,
+    change: Callable[[dict[str, pa.Table]], dict[str, pa.Table]],
+    change_rejected: Callable[[pa.Table], pa.Table] | None = None,
 ) -> None:
     r"""Give the tables of a folder other rows or values.
 
@@ -76,6 +79,9 @@ def rewrite_folder(
         Folder of tables; its other files are kept as they are.
     change
         Gets the raw tables by name, and gives back those that changed.
+    change_rejected
+        Gets the raw rows of a table that were rejected before the folder was written, and gives back
+        what becomes of them; None: they stay.
 
     Raises
     ------
@@ -103,16 +109,20 @@ def rewrite_folder(
     folder = Path(folder)
     with hold_lock(folder, f"history folder '{folder.name}'"):
         changed = change(read_tables_of(folder))
-        if not changed:
+        before = Rejected.read(folder / REJECTED_FOLDER)
+        rejection = before if change_rejected is None else before.change_rows(change_rejected)
+        if not changed and rejection.says_the_same(before):
             return
         paths, _ = find_table_files(folder)
-        replaced = {paths[name].name for name in changed} | {MANIFEST_FILE, INDEX_FILE}
+        replaced = {paths[name].name for name in changed}
+        replaced |= {MANIFEST_FILE, INDEX_FILE, REJECTED_FOLDER}
         temporary = _beside(folder, "rewriting")
         with _exchanging(folder, temporary):
             shutil.copytree(folder, temporary, ignore=shutil.ignore_patterns(*replaced))
             for name, table in changed.items():
                 _write(table, temporary / paths[name].name)
                 shutil.copymode(paths[name], temporary / paths[name].name)
+            rejection.write(temporary / REJECTED_FOLDER)
 
 
 def rewrite_store(

@@ -119,6 +119,17 @@ class IdMap:
         renewed = pa.array([self.new_by_old.get(text, text) for text in texts], pa.string())
         return pa.chunked_array([pc.take(renewed, encoded.indices)]).cast(values.type)
 
+    def drop_unknown(self, rows: pa.Table) -> pa.Table:
+        """Rows with those ids emptied that are pseudonyms of neither key."""
+        known = {*self.new_by_old, *self.new_by_old.values()}
+        for column in IDS:
+            if column in rows.column_names:
+                # Built anew: where Arrow marks a text as missing, its bytes stay in the file.
+                texts = rows[column].cast(pa.string()).to_pylist()
+                kept = pa.array([one if one in known else None for one in texts], pa.string())
+                rows = rows.set_column(rows.column_names.index(column), column, kept)
+        return rows
+
     def count_unknown(self, values: pa.ChunkedArray) -> int:
         """Different texts that are pseudonyms of neither key."""
         known = {*self.new_by_old, *self.new_by_old.values(), None}
@@ -178,7 +189,12 @@ def rotate_history(folder: str | Path, id_map: IdMap) -> int:
         renewed = {name: _renew(table, id_map, replaced) for name, table in tables.items()}
         return {name: table for name, table in renewed.items() if table is not tables[name]}
 
-    rewrite_folder(folder, change)
+    def change_rejected(rows: pa.Table) -> pa.Table:
+        # An id that was mistyped is nobody's: it must not hinder the rotation, nor stay.
+        renewed = _renew(rows, id_map, replaced)
+        return id_map.drop_unknown(renewed)
+
+    rewrite_folder(folder, change, change_rejected)
     return len(replaced)
 
 

@@ -26,11 +26,11 @@ from poverty_risk.arrow_tables import (
 from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.household_index import HouseholdIndex
 from poverty_risk.observation import find_end, read_end
+from poverty_risk.rejected import Rejected
 from poverty_risk.schema import Schema, load_schema
 from poverty_risk.structure import validate_each
-from poverty_risk.validation import REJECTED_COLUMNS
 from poverty_risk.windows import parse_as_of_dates
-from poverty_risk.written_folder import read_written, write_folder
+from poverty_risk.written_folder import REJECTED_FOLDER, WrittenHistory, read_written, write_folder
 
 __all__ = ["HistoryTables", "digest_tables", "read_history"]
 
@@ -49,10 +49,8 @@ class HistoryTables:
         What is declared.
     records
         Accepted records by table name, canonical order.
-    rejected
-        One line per fault: table, row, column, found, expected.
-    rejected_rows
-        Raw rejected rows by table name.
+    rejection
+        What was rejected, with its faults.
     line
         Poverty line by year in yuan per person and year; None when not given.
     observed_to
@@ -75,8 +73,7 @@ class HistoryTables:
         self,
         schema: Schema,
         records: Mapping[str, pa.Table],
-        rejected: pd.DataFrame,
-        rejected_rows: Mapping[str, pa.Table],
+        rejection: Rejected,
         line: Mapping[int, float] | None,
         observed_to: pd.Timestamp,
         *,
@@ -84,8 +81,7 @@ class HistoryTables:
     ) -> None:
         self._schema = schema
         self._records = MappingProxyType(dict(records))
-        self._rejected = rejected
-        self._rejected_rows = MappingProxyType(dict(rejected_rows))
+        self._rejection = rejection
         # One type of number, so that 5000 and 5000.0 are the same line.
         years = None if line is None else {int(y): float(v) for y, v in sorted(line.items())}
         self._line = None if years is None else MappingProxyType(years)
@@ -128,7 +124,7 @@ class HistoryTables:
         schema = schema or load_schema("archive")
         raw, faults = to_raw_tables(frames)
         loads = {name: functools.partial(raw.__getitem__, name) for name in raw}
-        return _validate(loads, schema, line, observed_to, faults)
+        return _validate(loads, schema, line, observed_to, faults, Rejected.nothing())
 
     @property
     def schema(self) -> Schema:
@@ -148,13 +144,18 @@ class HistoryTables:
     @property
     def rejected(self) -> pd.DataFrame:
         """One line per fault of a rejected row: table, row, column, found, expected."""
-        return self._rejected.copy()
+        return self._rejection.faults.copy()
+
+    @property
+    def rejection(self) -> Rejected:
+        """All that was rejected, of the whole history even where these are some of its households."""
+        return self._rejection
 
     def rejected_rows(self, name: str) -> pd.DataFrame:
         """The raw rejected rows of a table with their position in column ``row``."""
-        if name not in self._rejected_rows:
+        if name not in self._rejection.rows:
             return pd.DataFrame({"row": pd.Series(dtype="int64")})
-        frame: pd.DataFrame = self._rejected_rows[name].to_pandas()
+        frame: pd.DataFrame = self._rejection.rows[name].to_pandas()
         return frame
 
     @property
@@ -206,7 +207,7 @@ class HistoryTables:
         counts = ", ".join(f"{name} {self._records[name].num_rows:,}" for name in self.names)
         return (
             f"HistoryTables({self._schema.name}: {len(self.households):,} households; {counts}; "
-            f"{len(self._rejected):,} faults in rejected rows)"
+            f"{len(self._rejection.faults):,} faults in rejected rows)"
         )
 
     def with_line(self, line: Mapping[int, float]) -> HistoryTables:
@@ -226,8 +227,7 @@ class HistoryTables:
         return HistoryTables(
             self._schema,
             records,
-            self._rejected,
-            self._rejected_rows,
+            self._rejection,
             line if line is not None else self._line,
             observed_to if observed_to is not None else self._observed_to,
             index=index,
@@ -274,7 +274,7 @@ class HistoryTables:
         return digest.hexdigest()
 
     def write(self, folder: str | Path) -> Path:
-        """Write the accepted records as one Parquet file per table, where each household's are, and the line.
+        """Write one Parquet file per table, where each household's records are, the line, and what was rejected.
 
         The folder appears whole or not at all. One that holds nothing but tables written before is
         replaced; until the new one stands, the old state is kept.
@@ -302,7 +302,7 @@ class HistoryTables:
         }
         end = _find_sure_end(tables)
         digest = digest_tables(self._schema)
-        write_folder(Path(folder), tables, self._line, digest, end, self._index)
+        write_folder(Path(folder), tables, self._line, digest, end, self._index, self._rejection)
         return Path(folder)
 
 
@@ -312,6 +312,7 @@ def _validate(
     line: Mapping[int, float] | None,
     observed_to: str | pd.Timestamp | None,
     faults: list[Fault],
+    before: Rejected,
 ) -> HistoryTables:
     if not loads:
         faults.append(Fault("history", "no table", "at least one", "Check the folder."))
@@ -322,14 +323,12 @@ def _validate(
         raise HistoryError(faults)
     records = {name: item.accepted for name, item in validated.items()}
     parts = [item.rejected for item in validated.values() if len(item.rejected)]
-    rejected = (
-        pd.concat(parts, ignore_index=True)
-        if parts
-        else pd.DataFrame(columns=list(REJECTED_COLUMNS))
-    )
-    rows = {n: item.rejected_rows for n, item in validated.items() if len(item.rejected)}
+    rejected = Rejected.nothing()
+    if parts:
+        rows = {n: item.rejected_rows for n, item in validated.items() if len(item.rejected)}
+        rejected = Rejected(pd.concat(parts, ignore_index=True), rows)
     end = find_end(table["known_date"] for table in records.values()) if end is None else end
-    return _told_of(HistoryTables(schema, records, rejected, rows, line, end))
+    return _told_of(HistoryTables(schema, records, before.join(rejected), line, end))
 
 
 def _told_of(tables: HistoryTables) -> HistoryTables:
@@ -394,10 +393,11 @@ def read_history(
     if not faults + line_faults:
         written = read_written(folder, digest_tables(declared))
         if written is not None:
-            records, index, facts = written
-            return _trust(records, index, declared, given, observed_to, facts.end)
+            return _trust(written, declared, given, observed_to)
     loads = {name: functools.partial(read_table_file, path) for name, path in files.items()}
-    return _validate(loads, declared, given, observed_to, faults + line_faults)
+    # Rows that were rejected before the folder was written, and changed since.
+    before = Rejected.read(folder / REJECTED_FOLDER)
+    return _validate(loads, declared, given, observed_to, faults + line_faults, before)
 
 
 def _find_sure_end(records: Mapping[str, pa.Table]) -> pd.Timestamp | None:
@@ -409,12 +409,10 @@ def _find_sure_end(records: Mapping[str, pa.Table]) -> pd.Timestamp | None:
 
 
 def _trust(
-    written: Mapping[str, pa.Table],
-    index: HouseholdIndex,
+    written: WrittenHistory,
     schema: Schema,
     line: Mapping[int, float] | None,
     observed_to: str | pd.Timestamp | None,
-    written_end: pd.Timestamp | None,
 ) -> HistoryTables:
     """Records that were validated before they were written."""
     end, faults = read_end(observed_to)
@@ -422,9 +420,10 @@ def _trust(
         raise HistoryError(faults)
     records = {
         name: table.append_column("record_order", pa.array(np.arange(table.num_rows)))
-        for name, table in written.items()
+        for name, table in written.records.items()
     }
-    nothing = pd.DataFrame(columns=list(REJECTED_COLUMNS))
-    end = end or written_end
+    end = end or written.facts.end
     end = find_end(table["known_date"] for table in records.values()) if end is None else end
-    return _told_of(HistoryTables(schema, records, nothing, {}, line, end, index=index))
+    return _told_of(
+        HistoryTables(schema, records, written.rejection, line, end, index=written.places)
+    )

@@ -19,13 +19,16 @@ from pyarrow import feather
 
 from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.household_index import ID, HouseholdIndex
+from poverty_risk.rejected import Rejected
 
 __all__ = [
     "INDEX_FILE",
     "LINE_FILE",
     "MANIFEST_FILE",
+    "REJECTED_FOLDER",
     "SUFFIXES",
     "Written",
+    "WrittenHistory",
     "find_previous",
     "find_written",
     "hash_manifest",
@@ -43,11 +46,14 @@ SUFFIXES = (".parquet", ".csv")
 MANIFEST_FILE = "history.json"
 """Which files `write_folder` wrote, with their hashes: what nobody touched is not validated again."""
 
-MANIFEST_FORMAT = 2
+MANIFEST_FORMAT = 3
 """Goes up whenever validation, canonical order or the files change, so that older folders are validated anew."""
 
 INDEX_FILE = "households.arrow"
 """Where each household's rows are, so that ranges of households are read without looking for them."""
+
+REJECTED_FOLDER = "rejected"
+"""What was rejected before the folder was written; only where something was."""
 
 HASHERS = 2
 """Files hashed at a time."""
@@ -71,9 +77,28 @@ class Written(NamedTuple):
     end: pd.Timestamp | None
 
 
-def read_written(
-    folder: Path, schema: str
-) -> tuple[dict[str, pa.Table], HouseholdIndex, Written] | None:
+class WrittenHistory(NamedTuple):
+    """A history that `write_folder` wrote.
+
+    Fields
+    ------
+    records
+        Validated records by table name, with ``superseded_date``.
+    rejection
+        What was rejected.
+    places
+        Where each household's records are.
+    facts
+        What the folder says of itself.
+    """
+
+    records: dict[str, pa.Table]
+    rejection: Rejected
+    places: HouseholdIndex
+    facts: Written
+
+
+def read_written(folder: Path, schema: str) -> WrittenHistory | None:
     """Tables that `write_folder` wrote and nobody has touched since; None where that is not so.
 
     Parameters
@@ -85,22 +110,21 @@ def read_written(
 
     Returns
     -------
-    (dict, HouseholdIndex, Written) or None
-        Validated records by table name, with ``superseded_date``; where each household's are; and what
-        the folder says of itself.
+    WrittenHistory or None
+        All of it.
     """
     written = find_written(folder, schema)
     if written is None:
         return None
     try:
         tables = {path.stem: pq.read_table(path) for path in sorted(folder.glob("*.parquet"))}
-        index = read_index(folder)
-    except (OSError, pa.ArrowException):
+        index, rejection = read_index(folder), Rejected.read(folder / REJECTED_FOLDER)
+    except (OSError, pa.ArrowException, HistoryError):
         return None
     rows = {n: table.num_rows for n, table in tables.items() if ID in table.column_names}
     # Replaced while it was read: what stands there now is read as any other folder.
     same = hash_manifest(folder) == written.digest and index.fits(rows)
-    return (tables, index, written) if same else None
+    return WrittenHistory(tables, rejection, index, written) if same else None
 
 
 def read_index(folder: Path) -> HouseholdIndex:
@@ -156,15 +180,15 @@ def hash_manifest(folder: Path) -> str | None:
 def _hash_files(folder: Path) -> dict[str, str]:
     paths = [
         path
-        for path in sorted(folder.iterdir())
-        if (path.suffix.lower() in SUFFIXES or path.name == INDEX_FILE)
+        for path in (*sorted(folder.iterdir()), *sorted((folder / REJECTED_FOLDER).glob("*")))
+        if (path.suffix.lower() in SUFFIXES or path.name == INDEX_FILE or path.parent != folder)
         and not path.name.startswith(".")
     ]
     # The largest first: it would keep one waiting for the other at the end.
     by_size = sorted(paths, key=lambda p: p.stat().st_size if p.is_file() else 0, reverse=True)
     with ThreadPoolExecutor(HASHERS) as pool:
         hashes = dict(zip(by_size, pool.map(_hash_file, by_size), strict=True))
-    return {path.name: hashes[path] for path in paths}
+    return {path.relative_to(folder).as_posix(): hashes[path] for path in paths}
 
 
 def _hash_file(path: Path) -> str:
@@ -181,8 +205,9 @@ def write_folder(
     schema: str = "",
     end: pd.Timestamp | None = None,
     index: HouseholdIndex | None = None,
+    rejection: Rejected | None = None,
 ) -> None:
-    """Write one Parquet file per table, the line as CSV, and what `read_written` needs to trust them.
+    """Write one Parquet file per table, the line as CSV, what was rejected, and what `read_written` needs to trust them.
 
     The folder appears whole or not at all. An existing one is set aside under a hidden name until
     the new one stands, so that at no moment both are lost.
@@ -199,8 +224,10 @@ def write_folder(
         Digest of the declared tables that the records were validated against.
     end
         Where the data end, so that a reader need not look through all of them; None if unknown.
-    index
+    places
         Where each household's rows are; None for tables that nobody reads by household.
+    rejection
+        What was rejected; None where that is kept elsewhere.
 
     Raises
     ------
@@ -220,6 +247,8 @@ def write_folder(
             )
         if index is not None:
             feather.write_feather(index.to_table(), temporary / INDEX_FILE, compression="zstd")
+        if rejection is not None:
+            rejection.write(temporary / REJECTED_FOLDER)
         if line is not None:
             lines = pd.DataFrame({"year": list(line), "line": list(line.values())})
             lines.to_csv(temporary / LINE_FILE, index=False)
@@ -238,7 +267,7 @@ def find_previous(folder: Path) -> Path:
 def _check_target(folder: Path) -> None:
     if folder.is_dir():
         names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
-        own = (LINE_FILE, MANIFEST_FILE, INDEX_FILE)
+        own = (LINE_FILE, MANIFEST_FILE, INDEX_FILE, REJECTED_FOLDER)
         foreign = sorted(n for n in names if n not in own and not n.endswith(".parquet"))
         found = f"{len(foreign)} files that it did not write, such as '{''.join(foreign[:1])}'"
     else:

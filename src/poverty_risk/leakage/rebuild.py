@@ -122,7 +122,7 @@ def _exchange_unknown(
             schema=table.schema,
         ).combine_chunks()
     exchanged = HistoryTables(
-        tables.schema, records, tables.rejected, {}, tables.line, tables.observed_to
+        tables.schema, records, tables.rejection, tables.line, tables.observed_to
     )
     return exchanged, altered
 

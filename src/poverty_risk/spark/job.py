@@ -195,6 +195,7 @@ class Job:
             {county: self.history.counties[county] for county in self.dates},
             dict(self.dates),
             columns,
+            self.history.rejected,
         )
         shared = self.session.sparkContext.broadcast(scoring)
         told = features.drop(KEY).withColumnRenamed(NAME, KEY)

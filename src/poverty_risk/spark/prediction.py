@@ -15,8 +15,9 @@ from poverty_risk.batch import COMPUTING
 from poverty_risk.cohort import check_tables, find_conditions
 from poverty_risk.file_lock import hold_lock
 from poverty_risk.history_chunks import find_counties
+from poverty_risk.loading import load_model
 from poverty_risk.model import RiskModel
-from poverty_risk.predict import load_model, parse_date, task_of
+from poverty_risk.predict import parse_date, task_of
 from poverty_risk.prediction_folder import PredictionFolder
 from poverty_risk.spark.job import Job
 from poverty_risk.spark.records import SparkHistory, open_counties

@@ -17,10 +17,11 @@ import pyarrow as pa
 from poverty_risk.arrow_tables import read_line
 from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.history_chunks import HistoryFolder, find_counties
+from poverty_risk.rejected import Rejected, RejectedCounts
 from poverty_risk.schema import Schema
 from poverty_risk.spark.queries import VIEW
 from poverty_risk.tables import HistoryTables, digest_tables
-from poverty_risk.written_folder import find_written
+from poverty_risk.written_folder import REJECTED_FOLDER, find_written
 
 __all__ = ["COUNTY", "SparkHistory", "entity_of", "open_counties", "open_tables", "viewed"]
 
@@ -55,6 +56,8 @@ class SparkHistory:
         First day about which nothing is on record any more, by county.
     digests
         Hash of what each history says; empty for a history in memory.
+    rejected
+        What was rejected, by county and household.
     rows
         Spark frames by table, with ``county`` and ``record_order``. Where there are several counties,
         ids of households and villages begin with the county, so that no two counties share one.
@@ -65,6 +68,7 @@ class SparkHistory:
     line: Mapping[int, float] | None
     observed_to: Mapping[str, pd.Timestamp]
     digests: Mapping[str, str]
+    rejected: Mapping[str, RejectedCounts]
     rows: Mapping[str, Any]
 
     @property
@@ -91,7 +95,8 @@ def open_tables(session: Any, tables: HistoryTables) -> SparkHistory:
     """A history in memory, sent to Spark as Arrow."""
     rows = {name: session.createDataFrame(tables.arrow(name)) for name in tables.names}
     counties, end = {"": frozenset(tables.names)}, {"": tables.observed_to}
-    return SparkHistory(tables.schema, counties, tables.line, end, {}, rows)
+    rejected = {"": tables.rejection.by_household}
+    return SparkHistory(tables.schema, counties, tables.line, end, {}, rejected, rows)
 
 
 def open_counties(
@@ -147,7 +152,8 @@ def open_counties(
         if paths:
             rows[name] = _read(session, paths, schema, name, several="" not in folders)
     digests = {county: str(fact["digest"]) for county, fact in told.items()}
-    return SparkHistory(schema, counties, line, ends, digests, rows)
+    rejected = {county: fact["rejected"] for county, fact in told.items()}
+    return SparkHistory(schema, counties, line, ends, digests, rejected, rows)
 
 
 def _find_path(folder: Path, county: str, table: str) -> str:
@@ -189,6 +195,7 @@ def _look_at(folder: Path, schema_json: str, digest: str) -> dict[str, Any] | No
         "tables": [path.stem for path in folder.glob("*.parquet")],
         "end": str(history.observed_to.date()),
         "line": None if line is None else {str(year): value for year, value in line.items()},
+        "rejected": Rejected.read(folder / REJECTED_FOLDER).by_household,
     }
 
 

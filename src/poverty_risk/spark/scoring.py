@@ -18,8 +18,10 @@ from poverty_risk.data_gaps import catalog_of
 from poverty_risk.explain import build_contribution_tables
 from poverty_risk.features.build import complete_features
 from poverty_risk.features.spec import ZERO_WHEN_EMPTY
+from poverty_risk.loading import load_model
 from poverty_risk.model import RiskModel
-from poverty_risk.predict import load_model, task_of
+from poverty_risk.predict import task_of
+from poverty_risk.rejected import RejectedCounts
 from poverty_risk.spark.records import COUNTY
 from poverty_risk.wording import load_locale
 
@@ -44,6 +46,8 @@ class Scoring:
         The day on which the horizon of each county begins.
     columns
         What is answered.
+    rejected
+        What was rejected, by county and household.
     """
 
     files: Mapping[str, bytes]
@@ -52,6 +56,7 @@ class Scoring:
     counties: Mapping[str, frozenset[str]]
     as_of: Mapping[str, pd.Timestamp]
     columns: Mapping[str, pa.DataType]
+    rejected: Mapping[str, RejectedCounts]
 
 
 def pack_model(model: RiskModel | str | Path) -> dict[str, bytes]:
@@ -82,7 +87,9 @@ def score_batches(
                 as_of = pd.DatetimeIndex([scoring.as_of[county]]).as_unit("us")
                 asked = Asked(as_of, model, scoring.locale, words, scoring.explain)
                 own = rows.set_index("household_id")
-                question = _Rows(asked, own, scoring.counties[county])
+                question = _Rows(
+                    asked, own, scoring.counties[county], scoring.rejected.get(county, {})
+                )
                 answers = answer_each(question, own.index.to_numpy(dtype=object))[0]
                 yield _to_arrow(answers.to_frame(), own, scoring.columns)
 
@@ -107,6 +114,7 @@ class _Rows:
     asked: Asked
     rows: pd.DataFrame
     tables: frozenset[str]
+    rejected: RejectedCounts
 
     def answer(self, ids: np.ndarray) -> tuple[Answers, pd.DataFrame]:
         """Answers in the order of `ids`, and the features of those in the cohort."""
@@ -114,8 +122,10 @@ class _Rows:
         answers = Answers(ids, self.asked)
         excluded = rows["exclusion"].notna().to_numpy()
         answers.tell_excluded(np.flatnonzero(excluded), rows["exclusion"][excluded])
+        task = task_of(self.asked.model)
+        answers.tell_rejected(rows["exclusion"], task, self.rejected)
         features = self._build(rows[~excluded])
-        absent = set(task_of(self.asked.model).schema.tables) - self.tables
+        absent = set(task.schema.tables) - self.tables
         answers.assess(np.flatnonzero(~excluded), features, absent)
         return answers, features
 

@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 
 from poverty_risk.config import Config
+from poverty_risk.loading import load_model
 from poverty_risk.model import RiskModel
 from poverty_risk.monitoring import MonitoringReport, MonitoringSettings, run_monitoring
-from poverty_risk.predict import load_model, predict_risk, task_of
+from poverty_risk.predict import predict_risk, task_of
 from poverty_risk.report.monitoring_report import write_monitoring_report
 from poverty_risk.tables import HistoryTables
 from poverty_risk.tracking.monitoring import log_monitoring

@@ -7,8 +7,8 @@ from pathlib import Path
 from poverty_risk.audit_log import AuditCheck, AuditEntry, append_audit, verify_audit_log
 from poverty_risk.config import Config
 from poverty_risk.exceptions import Fault, PovertyRiskError
+from poverty_risk.loading import load_model
 from poverty_risk.model import RiskModel
-from poverty_risk.predict import load_model
 from poverty_risk.privacy import read_or_make_key
 from poverty_risk.report.law_documents import (
     OfficeFacts,

@@ -19,8 +19,9 @@ from poverty_risk.explain import explain_risk
 from poverty_risk.features import build_features
 from poverty_risk.labels import label_returns
 from poverty_risk.leakage import LeakageReport, check_leakage
+from poverty_risk.loading import load_model
 from poverty_risk.model import PredictionTask, RiskModel
-from poverty_risk.predict import load_model, task_of
+from poverty_risk.predict import task_of
 from poverty_risk.promotion import Candidate, Decision, PromotionSettings, decide_promotion
 from poverty_risk.ranking import count_visits
 from poverty_risk.reasons import build_reasons

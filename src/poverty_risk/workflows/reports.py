@@ -11,7 +11,7 @@ from poverty_risk.config import Config
 from poverty_risk.evaluation import compute_group_metrics
 from poverty_risk.exceptions import PovertyRiskError
 from poverty_risk.explain import explain_risk
-from poverty_risk.predict import load_model
+from poverty_risk.loading import load_model
 from poverty_risk.privacy import KeyRing, read_keys
 from poverty_risk.report.feedback import (
     Feedback,

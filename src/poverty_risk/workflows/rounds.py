@@ -15,8 +15,9 @@ from poverty_risk.config import Config
 from poverty_risk.exceptions import Fault, FeatureError
 from poverty_risk.features import build_features
 from poverty_risk.labels import label_returns
+from poverty_risk.loading import load_model
 from poverty_risk.model import RiskModel
-from poverty_risk.predict import load_model, task_of
+from poverty_risk.predict import task_of
 from poverty_risk.selective import SeenEvaluation, evaluate_seen
 from poverty_risk.tables import HistoryTables
 from poverty_risk.visits import VisitList

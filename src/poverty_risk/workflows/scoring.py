@@ -13,8 +13,9 @@ from poverty_risk.batch import Batch
 from poverty_risk.cohort import find_groups
 from poverty_risk.config import Config
 from poverty_risk.history_chunks import HOUSEHOLDS_PER_CHUNK, find_counties
+from poverty_risk.loading import load_model
 from poverty_risk.model import PredictionTask, RiskModel
-from poverty_risk.predict import load_model, predict_risk, task_of
+from poverty_risk.predict import predict_risk, task_of
 from poverty_risk.prediction_folder import read_predictions
 from poverty_risk.privacy import mask_id, read_or_make_key
 from poverty_risk.report.documents import write_document

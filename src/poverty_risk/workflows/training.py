@@ -24,8 +24,9 @@ from poverty_risk.features import Catalog, build_features, load_catalog
 from poverty_risk.helped import guard_helped
 from poverty_risk.labels import label_returns
 from poverty_risk.leakage import LeakageReport, check_leakage
+from poverty_risk.loading import load_model
 from poverty_risk.model import PredictionTask, RiskModel
-from poverty_risk.predict import load_model, task_of
+from poverty_risk.predict import task_of
 from poverty_risk.schema import load_schema
 from poverty_risk.splits import split_periods
 from poverty_risk.tables import HistoryTables, read_history

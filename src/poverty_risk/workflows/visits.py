@@ -18,8 +18,9 @@ from poverty_risk.cohort import find_groups
 from poverty_risk.config import Config
 from poverty_risk.consistency import check_consistency, summarise_quality
 from poverty_risk.exceptions import Fault, FeatureError
+from poverty_risk.loading import load_model
 from poverty_risk.model import RiskModel
-from poverty_risk.predict import load_model, predict_with_features
+from poverty_risk.predict import predict_with_features
 from poverty_risk.privacy import hash_id, mask_id, read_or_make_key
 from poverty_risk.report.documents import write_document
 from poverty_risk.report.dossier import build_visit_facts

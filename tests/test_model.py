@@ -294,7 +294,7 @@ def test_data_gaps_name_what_is_usually_known(fitted):
 
 def test_risk_in_words_of_households():
     assert describe_risk(0.034, "12mo", "en").startswith(
-        "Of 100 such households about 3 within 12 months"
+        "In about 3 of 100 such households this happens within 12 months"
     )
     assert describe_risk(0.0042, "12mo", "zh").startswith(
         "每1000户这样的农户中，约有4户会在12个月内"
@@ -304,11 +304,12 @@ def test_risk_in_words_of_households():
 @pytest.mark.parametrize(
     ("risk", "between", "zh", "en"),
     [
-        (0.08, (0.052, 0.119), "每100户这样的农户中，约有8户（大致范围5至12户）会在", "Of 100 such households about 8 (rough range: 5 to 12) within"),
+        (0.08, (0.052, 0.119), "每100户这样的农户中，约有8户（大致范围5至12户）会在", "In about 8 of 100 such households (rough range: 5 to 12) this happens within"),
         # One base in a sentence, though the upper end alone would be told of a hundred.
-        (0.012, (0.004, 0.03), "每1000户这样的农户中，约有12户（大致范围4至30户）会在", "Of 1,000 such households about 12 (rough range: 4 to 30) within"),
-        (0.0003, (0.0001, 0.0011), "每1000户这样的农户中，不到1户（大致范围0至2户）会在", "Of 1,000 such households fewer than 1 (rough range: 0 to 2) within"),
-        (0.08, (np.nan, np.nan), "每100户这样的农户中，约有8户会在", "Of 100 such households about 8 within"),
+        (0.012, (0.004, 0.03), "每1000户这样的农户中，约有12户（大致范围4至30户）会在", "In about 12 of 1,000 such households (rough range: 4 to 30) this happens within"),
+        (0.0003, (0.0001, 0.0011), "每1000户这样的农户中，不到1户（大致范围0至2户）会在", "In fewer than 1 of 1,000 such households (rough range: 0 to 2) this happens within"),
+        (0.41, (0.0, 0.78), "每100户这样的农户中，约有41户（很不确定）会在", "In about 41 of 100 such households (a very rough guess) this"),
+        (0.08, (np.nan, np.nan), "每100户这样的农户中，约有8户会在", "In about 8 of 100 such households this happens within"),
     ],
 )  # fmt: skip
 def test_the_range_stands_beside_the_risk_out_of_as_many_households(risk, between, zh, en):

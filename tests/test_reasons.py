@@ -121,6 +121,33 @@ def test_a_reason_says_value_comparator_source_and_date(county, now, compared, l
             assert str(reason.known_date.year) in reason.source
 
 
+@pytest.mark.parametrize(
+    ("locale", "visits", "assistance"),
+    [
+        ("zh", "走访监测多安排给已有困难或风险的农户", "帮扶多给予已有困难的农户"),
+        (
+            "en",
+            "visits go where trouble is already known or feared",
+            "help goes where trouble is already known",
+        ),
+    ],
+)
+def test_of_visits_and_help_it_is_told_where_they_go(county, now, locale, visits, assistance):
+    reasons = build_reasons(explain_risk(county.model, now), county.model, locale)
+    told = [reason for household in reasons for reason in household]
+    cautions = {"visits": visits, "assistance": assistance}
+    seen = set()
+    for reason in told:
+        spec = county.model.catalog[reason.feature]
+        some = reason.raises and spec.direction == 0 and reason.value is not None
+        some = some and reason.value != 0
+        for theme, caution in cautions.items():
+            assert (caution in reason.text) == (some and reason.theme == theme)
+            if some and reason.theme == theme:
+                seen.add(theme)
+    assert "visits" in seen
+
+
 def test_points_of_all_themes_sum_to_the_risk_above_the_base(county, now):
     explanation = explain_risk(county.model, now)
     total = explanation.points_by_theme.sum(axis=1)

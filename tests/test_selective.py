@@ -291,6 +291,10 @@ def test_rounds_evaluate_a_model(tmp_path, caplog):
     listed = sorted(looks.index.get_level_values("household_id")[looks["visited"]])
     hand_in(tmp_path, {"2021-07-01": listed[:3], "2023-07-01": listed[:3]})
     assert evaluate_rounds(config, small.tables, tmp_path / "model").sample["visited"] == 80
+    # A list of which workbooks came back, with nobody at home anywhere, was not carried out.
+    hand_in(tmp_path, {"2022-07-01": listed[:60]}, nobody_home=listed)
+    with pytest.raises(FeatureError, match="found no visit with an outcome"):
+        evaluate_rounds(config, small.tables, tmp_path / "model")
     hand_in(tmp_path, {"2022-07-01": listed[:60]}, nobody_home=listed[50:60])
     made = looks.index.get_level_values("household_id").isin(listed[:50])
     looks = looks.assign(visited=looks["visited"] & made)

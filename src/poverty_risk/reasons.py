@@ -42,6 +42,9 @@ MOST_LOWERING = 2
 SMALLEST_SHARE = 0.02
 """A theme with less than this share of all movement is no reason."""
 
+WIDEST_RANGE = 0.5
+"""Between ends further apart a risk may be almost anything: numbers would look like knowledge."""
+
 STABLE_SHARE = 0.8
 """A theme whose direction fewer refits on resampled villages share is left out, and counted."""
 
@@ -333,10 +336,14 @@ class _Writer:
             sentence = str(template).format(
                 label=spec.name, value=format_value(value, spec.unit, self.locale)
             )
-        if not comparators:
+        clauses = [item.text for item in comparators]
+        # Visits and help come where trouble is: officers would read them as its cause.
+        if raises and spec.direction == 0 and not _is_missing(value) and value != 0:
+            clauses += [text for kind, text in self.words["cautions"].items() if kind == spec.theme]
+        if not clauses:
             return sentence
-        clauses = str(self.words["separator"]).join(item.text for item in comparators)
-        return f"{sentence}{self.words['open']}{clauses}{self.words['close']}"
+        told = str(self.words["separator"]).join(clauses)
+        return f"{sentence}{self.words['open']}{told}{self.words['close']}"
 
     def _source(self, tables: tuple[str, ...], known: pd.Timestamp | None) -> str:
         if self.schema is None:
@@ -417,23 +424,25 @@ def describe_risk(
     outcome
         Name of the outcome, which is told as what it is: being identified is no return to poverty.
     between
-        Ends of the risk's interval, told in brackets as a rough range; None or missing ends: no range.
+        Ends of the risk's interval, told in brackets as a rough range, or as a guess where it is so wide
+        that its ends say nothing; None or missing ends: no range.
 
     Examples
     --------
     >>> describe_risk(0.12, "12mo", "en", "newly identified as a monitored household")
-    'Of 100 such households about 12 within 12 months: newly identified as a monitored household'
-    >>> describe_risk(0.12, "12mo", "en")
-    'Of 100 such households about 12 within 12 months: get into trouble'
-    >>> describe_risk(0.12, "12mo", "en", between=(0.07, 0.19))
-    'Of 100 such households about 12 (rough range: 7 to 19) within 12 months: get into trouble'
+    'In about 12 of 100 such households this happens within 12 months: newly identified as a monitored household'
+    >>> describe_risk(0.12, "6mo", "en", "dibao", between=(0.07, 0.19))
+    'In about 12 of 100 such households (rough range: 7 to 19) this happens within 6 months: dibao'
+    >>> describe_risk(0.42, "6mo", "en", "dibao", between=(0.07, 0.89))
+    'In about 42 of 100 such households (a very rough guess) this happens within 6 months: dibao'
     """
     words = load_locale(locale)["reasons"]
     key, base = ("of_hundred", 100) if risk >= 0.02 else ("of_hundred_rare", 1000)
     count, beside = int(round_size(risk * base)), ""
     if between is not None and not np.isnan(between).any():
         low, high = count_between(*between, base)
-        beside = str(words["between"]).format(low=low, high=high)
+        wide = between[1] - between[0] > WIDEST_RANGE
+        beside = str(words["between_wide" if wide else "between"]).format(low=low, high=high)
     return str(words[key if count else "fewer_than_one"]).format(
         count=count,
         between=beside,

@@ -116,7 +116,7 @@ class CardFacts:
     risk
         Calibrated probability; missing when the household is visited without one.
     risk_text
-        "Of 100 such households about x (rough range: y to z) ..."; empty without a risk.
+        "In about x of 100 such households (rough range: y to z) ..."; empty without a risk.
     rank_text
         Rank within village and township.
     reasons, lowering

@@ -27,8 +27,8 @@ __all__ = [
     "keep_visit_list",
     "read_looks",
     "read_lookup",
-    "read_made",
     "read_office_table",
+    "read_returned",
     "read_visit_lists",
     "write_lookup",
 ]
@@ -131,17 +131,18 @@ def read_looks(config: Config) -> pd.DataFrame:
     return rows[["visited", "propensity"]]
 
 
-def read_made(config: Config) -> set[tuple[str, pd.Timestamp]]:
-    """Households and dates of lists whose visit came back in a workbook, with what was found."""
+def read_returned(config: Config) -> dict[tuple[str, pd.Timestamp], bool]:
+    """By household and date of the list: whether what came back in a workbook says what was found."""
     path = config.output / OFFICE_ONLY / FEEDBACK[0]
     if not path.is_file():
-        return set()
+        return {}
     versions = read_office_table(path).sort_values("known_date", kind="stable")
     latest = versions.drop_duplicates("record_id", keep="last")
+    points = zip(
+        latest["household_id"].astype(str), pd.to_datetime(latest["as_of_date"]), strict=True
+    )
     # Where nobody was at home nobody looked.
-    looked = latest[latest["difficulty_found"].notna()]
-    dates = pd.to_datetime(looked["as_of_date"])
-    return set(zip(looked["household_id"].astype(str), dates, strict=True))
+    return dict(zip(points, latest["difficulty_found"].notna().tolist(), strict=True))
 
 
 def _read_rounds(config: Config) -> pd.DataFrame:

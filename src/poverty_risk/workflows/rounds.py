@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from poverty_risk.selective import SeenEvaluation, evaluate_seen
 from poverty_risk.tables import HistoryTables
 from poverty_risk.visits import VisitList
 from poverty_risk.workflows.monitoring import learned_to
-from poverty_risk.workflows.office import read_looks, read_made
+from poverty_risk.workflows.office import read_looks, read_returned
 from poverty_risk.workflows.privacy import record_export
 from poverty_risk.workflows.visits import plan_round, tell_round, write_round
 
@@ -118,7 +118,7 @@ def evaluate_rounds(config: Config, tables: HistoryTables, model: str | Path) ->
         labels = label_returns(tables, looks, task.horizon, task.label)
         # A round whose horizon is not over yet has no label at all.
         known = labels.notna().groupby(level="as_of_date").transform("any")
-        looks = _keep_made(looks[known], read_made(config))
+        looks = _keep_made(looks[known], read_returned(config))
     if not len(looks):
         found = f"none with outcomes of {task.horizon} known by now"
         if clean is not None:
@@ -138,15 +138,17 @@ def evaluate_rounds(config: Config, tables: HistoryTables, model: str | Path) ->
     )
 
 
-def _keep_made(looks: pd.DataFrame, made: Collection[tuple[str, pd.Timestamp]]) -> pd.DataFrame:
-    """Looks of which only those count as visited whose visit came back: a plan sees nothing.
+def _keep_made(
+    looks: pd.DataFrame, returned: Mapping[tuple[str, pd.Timestamp], bool]
+) -> pd.DataFrame:
+    """Looks of which only those count as visited whose visit found something out: a plan sees nothing.
 
     Lists of which nothing came back count as carried out, and are told.
     """
     dates = looks.index.get_level_values("as_of_date")
     points = zip(looks.index.get_level_values("household_id"), dates, strict=True)
-    there = np.array([(str(household), pd.Timestamp(date)) in made for household, date in points])
-    came_back = dates.isin({date for _, date in made})
+    there = np.array([returned.get((str(one), pd.Timestamp(date)), False) for one, date in points])
+    came_back = dates.isin({date for _, date in returned})
     if silent := sorted({str(date)[:10] for date in dates[~came_back]}):
         logger.warning(
             "Nothing came back of the lists of %s: all their visits count as made.",

@@ -15,7 +15,8 @@ from measuring import run_script
 from scipy.special import logit
 
 import poverty_risk as pr
-from poverty_risk.boosting import Forest, Rows, boost, set_parameters
+from poverty_risk.boosting import Rows, boost, set_parameters
+from poverty_risk.forest import Forest
 from poverty_risk.logistic import fit_logistic_line
 
 PERIODS = (

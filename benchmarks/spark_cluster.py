@@ -310,13 +310,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             found["local_to_plain"] = round(
                 found["local"]["seconds"] / found["plain"]["seconds"], 2
             )
-            if size == "county":
-                whole = run_fresh(__file__, "cluster", folder, "no", "0")
-                found["cluster"] = whole
-                tasks = str(whole["tasks"])
-                found["cluster_that_loses_a_worker"] = run_fresh(
-                    __file__, "cluster", folder, "yes", tasks
-                )
+            found["cluster"] = run_fresh(__file__, "cluster", folder, "no", "0")
+            tasks = str(found["cluster"]["tasks"])
+            found["cluster_that_loses_a_worker"] = run_fresh(
+                __file__, "cluster", folder, "yes", tasks
+            )
         figures[size] = found
     return figures
 

@@ -17,7 +17,8 @@ import pandas as pd
 from measuring import run_script
 
 import poverty_risk as pr
-from poverty_risk.boosting import Forest, Rows, boost, set_parameters
+from poverty_risk.boosting import Rows, boost, set_parameters
+from poverty_risk.forest import Forest
 
 TRAIN = pd.date_range("2019-01-01", "2021-07-01", freq="3MS")
 TEST = "2022-10-01"

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from poverty_risk.boosting import Forest
 from poverty_risk.exceptions import FeatureError
 from poverty_risk.explain import build_contribution_tables, explain_risk
 from poverty_risk.features import Catalog, FeatureSpec
+from poverty_risk.forest import Forest
 from poverty_risk.model import RiskModel
 
 CODES = ["lifted", "ordinary", "other", "unknown"]

@@ -343,7 +343,7 @@ def test_folds_leave_villages_whole(fitted, monkeypatch):
         seen.append(pd.Series(folds).groupby(villages.to_numpy()).nunique())
         return np.linspace(-3, 0, len(folds))
 
-    monkeypatch.setattr("poverty_risk.boosting.cross_fit", note)
+    monkeypatch.setattr("poverty_risk.folds.cross_fit", note)
     monkeypatch.setattr("poverty_risk.model.fit_calibrator", lambda *_: SigmoidCalibrator(1.0, 0.0))
     clone(first).set_params(refit=True).fit(features, labels, groups=villages)
     assert seen[0].eq(1).all()

@@ -145,9 +145,10 @@ def test_columns_and_types_are_as_documented(county, folder, whole):
 def test_explained_households_tell_range_and_what_is_unusual(county, folder, whole):
     told = predict_risk(county.tables, as_of_date=AS_OF, model=folder, locale="en")
     told["unlike"] = pd.Series({told.index[1]: "unlike any: wage"})
+    told.loc[told.index[:2], ["risk", "risk_low", "risk_high"]] = [0.08, 0.03, 0.19]
     text = render_explained(told, told.index[:2], "12mo", "en")
     first, second = text.split("\n## ")[1:]
-    assert "rough range" in first
+    assert "In about 8 of 100 such households (rough range: 3 to 19) this happens" in first
     assert "Unusual case" not in first
     assert "**Unusual case**: unlike any: wage; check these entries first" in second
     bare = whole.drop(columns=["risk_low", "risk_high", "unlike"])  # of an older release
@@ -427,6 +428,19 @@ def test_each_household_without_a_risk_is_told_why(troubled, folder, locale):
         reason = answer.loc[household, "status_reason"]
         assert (chinese if locale == "zh" else english) in reason
         assert answer.loc[household, ["risk", "rank", "tier", "margin"]].isna().all()
+
+
+def test_a_date_before_all_records_is_told(county, folder, caplog):
+    answer = predict_risk(county.tables, as_of_date="2011-01-01", model=folder, explain=False)
+    assert set(answer["status"]) == {"not_in_cohort"}
+    begin = min(county.tables[name]["known_date"].min() for name in county.tables.names)
+    assert (
+        f"is in the cohort on 2011-01-01; records begin to be known on {begin.date()}"
+        in caplog.text
+    )
+    caplog.clear()
+    predict_risk(county.tables, as_of_date=AS_OF, model=folder, explain=False)
+    assert "cohort" not in caplog.text
 
 
 def test_a_written_history_tells_the_same(troubled, folder, tmp_path):

@@ -688,7 +688,9 @@ written_folder.write_folder(Path(sys.argv[1]), {{"shock": pa.table({{"a": [1]}})
 """
 
 
-@pytest.mark.parametrize("where", ["written_folder.pq.write_table", "written_folder._exchange"])
+@pytest.mark.parametrize(
+    "where", ["written_folder.pq.write_table", "written_folder.exchange_folder"]
+)
 def test_a_killed_write_leaves_the_old_state(tmp_path, where):
     folder = _tables(("a", "b")).write(tmp_path / "history")
     old = read_history(folder, SCHEMA).fingerprint

@@ -129,7 +129,7 @@ _HOMES = {
     "label_returns": "labels",
     "label_times": "person_periods",
     "load_catalog": "features",
-    "load_model": "predict",
+    "load_model": "loading",
     "load_schema": "schema",
     "log_training": "tracking",
     "make_household_history": "datasets",

@@ -178,7 +178,7 @@ def check_tables(tables: Container[str], conditions: Iterable[Condition]) -> Non
             f"cohort condition '{item.reason}'",
             f"no table '{item.table}'",
             "the table, because households without a record are dropped",
-            "Bring the table, or declare a cohort that does without it.",
+            "Bring the table (read all of them, not columns alone), or declare a cohort without it.",
         )
         for item in conditions
         if item.table not in tables and item.if_absent == "drop"

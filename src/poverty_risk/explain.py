@@ -19,7 +19,7 @@ from poverty_risk.shapley import kept
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from poverty_risk.boosting import Forest
+    from poverty_risk.forest import Forest
     from poverty_risk.shapley import TreeContributions
 
 __all__ = [

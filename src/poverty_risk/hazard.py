@@ -14,10 +14,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from poverty_risk import model_state
 from poverty_risk.alignment import group_codes
-from poverty_risk.boosting import Forest, Rows, boost, boost_folds, draw_folds, set_parameters
+from poverty_risk.boosting import Rows, boost, set_parameters
 from poverty_risk.calibration import IsotonicCalibrator, SigmoidCalibrator, load_calibrator
 from poverty_risk.exceptions import Fault, FeatureError
 from poverty_risk.features.spec import Catalog
+from poverty_risk.folds import boost_folds, draw_folds
+from poverty_risk.forest import Forest
 from poverty_risk.logistic import fit_logistic_intercept
 from poverty_risk.model_columns import ModelColumns
 from poverty_risk.model_folder import ModelFolder, write_model_folder

@@ -66,7 +66,7 @@ def iter_history(
     columns
         Columns by table that are needed, such as `Catalog.find_columns` tells; ids and dates come
         along, and texts stay encoded as Parquet has them. Other tables are left out, and the next
-        range is read ahead. None: all.
+        range is read ahead. None: all, which prediction points, labels and predictions need.
 
     Returns
     -------

@@ -12,12 +12,13 @@ import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from poverty_risk import boosting, model_state
+from poverty_risk import boosting, folds, model_state
 from poverty_risk.additive import Regression
 from poverty_risk.alignment import align_values, check_both_outcomes, group_codes
-from poverty_risk.boosting import Booster, Forest, Rows
+from poverty_risk.boosting import Booster, Rows
 from poverty_risk.calibration import CalibrationSpread, fit_calibrator
 from poverty_risk.features.spec import Catalog
+from poverty_risk.forest import Forest
 from poverty_risk.model_columns import ModelColumns
 from poverty_risk.model_folder import write_model_folder
 from poverty_risk.splits import dates_of, describe_periods, later_holdout
@@ -234,8 +235,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.refit:
             boosted, calibrated = np.ones(len(labels), dtype=bool), mask
             # From trees like those of the final model that saw nothing of the row's village.
-            folds = boosting.draw_folds(codes, self.n_folds, self.seed)
-            margins = boosting.cross_fit(rows, folds, own, rounds, self.n_jobs)
+            parts = folds.draw_folds(codes, self.n_folds, self.seed)
+            margins = folds.cross_fit(rows, parts, own, rounds, self.n_jobs)
             pairs = zip(own, rounds, strict=True)
             boosters = [boosting.boost(rows, boosted, *pair) for pair in pairs]
         self.forest_ = Forest(boosting.mix(boosters, rows, boosted), self.n_jobs)
@@ -243,7 +244,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             margins = self.forest_.margins(rows.matrix)
         self._calibrate(rows, margins, calibrated, codes)
         self._set_tiers(rows, margins, stopping if stopping.any() else calibrated)
-        halves = boosting.boost_halves(rows, boosted, codes, others, rounds[0], self.seed)
+        halves = folds.boost_halves(rows, boosted, codes, others, rounds[0], self.seed)
         self.refits_ = Forest(halves, self.n_jobs) if halves else None
         periods = {"boosted": boosted, "later": stopping, "calibrated": calibrated}
         self.training_ = {"trees": rounds} | describe_periods(

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from poverty_risk.boosting import Forest
 from poverty_risk.calibration import CalibrationSpread, load_calibrator
 from poverty_risk.exceptions import Fault, ModelFolderError, PovertyRiskError
 from poverty_risk.features.spec import parse_catalog
+from poverty_risk.forest import Forest
 from poverty_risk.model_columns import ModelColumns
 from poverty_risk.model_folder import ModelFolder, read_model_folder
 from poverty_risk.task import PredictionTask

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 from sklearn.utils.validation import check_is_fitted
 
 from poverty_risk.answers import Answers, Asked, answer_each
@@ -160,6 +161,14 @@ def predict_with_features(
         tables = tables.select_households(asked)
     question = _Question(tables, Asked(as_of, loaded, locale, words, explain), task)
     answers, features = answer_each(question, asked)
+    if households is None and not len(features):
+        # A mistyped year would otherwise read as a county without risk.
+        logger.warning(
+            "None of %s households is in the cohort on %s; records begin to be known on %s.",
+            f"{len(asked):,}",
+            as_of[0].date(),
+            _find_begin(tables),
+        )
     return answers.to_frame(), features.sort_index(kind="stable")
 
 
@@ -260,6 +269,11 @@ def _find_owners(model: RiskModel) -> tuple[list[int], list[str], dict[str, str]
     tables = [owners[name] for name in names]
     further = {name: table for name, table in owners.items() if table not in tables}
     return [model.columns_.places[name] for name in names], tables, further
+
+
+def _find_begin(tables: HistoryTables) -> str:
+    begins = [pc.min(tables.arrow(name)["known_date"]).as_py() for name in tables.names]
+    return str(min((day for day in begins if day is not None), default="no day"))
 
 
 def parse_date(as_of_date: str | pd.Timestamp, observed_to: pd.Timestamp) -> pd.DatetimeIndex:

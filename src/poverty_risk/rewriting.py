@@ -20,7 +20,8 @@ from poverty_risk.rejected import Rejected
 from poverty_risk.sources.delivery import Delivery
 from poverty_risk.sources.raw import Converted
 from poverty_risk.sources.store import Store
-from poverty_risk.written_folder import INDEX_FILE, MANIFEST_FILE, REJECTED_FOLDER
+from poverty_risk.whole_files import exchange_folder
+from poverty_risk.written_folder import INDEX_FILE, MANIFEST_FILE, REJECTED_FOLDER, find_previous
 
 __all__ = ["read_tables_of", "rewrite_folder", "rewrite_store"]
 
@@ -225,25 +226,13 @@ def _exchanging(folder: Path, temporary: Path) -> Iterator[None]:
     """
     try:
         yield
-        _exchange(folder, temporary)
+        exchange_folder(temporary, folder, find_previous(folder))
     except OSError as error:
         place, remedy = f"folder '{folder.name}'", "Make room, or check who may write there."
         found = str(error.strerror)
         raise HistoryError(Fault(place, found, "a place to write", remedy)) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _exchange(folder: Path, temporary: Path) -> None:
-    previous = _beside(folder, "previous")
-    folder.rename(previous)
-    try:
-        temporary.rename(folder)
-    except BaseException:
-        previous.rename(folder)
-        raise
-    # Not with its errors ignored: what is to be forgotten must be gone.
-    shutil.rmtree(previous)
 
 
 def _recover_folder(folder: Path) -> None:
@@ -254,7 +243,7 @@ def _recover_folder(folder: Path) -> None:
     HistoryError
         What is left cannot be removed.
     """
-    previous = _beside(folder, "previous")
+    previous = find_previous(folder)
     try:
         if previous.is_dir():
             if folder.is_dir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PRIVATE",
+    "exchange_folder",
     "replacing",
     "telling_write_failures",
     "write_private_table",
@@ -79,6 +81,50 @@ def write_whole_file(path: Path, content: bytes, mode: int = 0o666) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def exchange_folder(new: Path, folder: Path, aside: Path) -> None:
+    """Let a new folder take the place of an old one, which is deleted: at no moment both are lost.
+
+    Parameters
+    ----------
+    new
+        What takes the place, on the same disk.
+    folder
+        The place; there need not be anything.
+    aside
+        Where the old one stands until the new one does; killed in between, it is found there.
+
+    Raises
+    ------
+    OSError
+        The disk refused. Before the exchange all is as it was; afterwards the old one is still aside,
+        because what is to be forgotten must not stay unnoticed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     old, new = Path(root) / "history", Path(root) / "new"
+    ...     for place in (old, new):
+    ...         place.mkdir()
+    ...         _ = (place / place.name).write_text("")
+    ...     exchange_folder(new, old, Path(root) / "aside")
+    ...     [path.relative_to(root).as_posix() for path in sorted(Path(root).rglob("*"))]
+    ['history', 'history/new']
+    """
+    if folder.is_dir():
+        if aside.is_dir():
+            shutil.rmtree(aside)
+        folder.rename(aside)
+    try:
+        new.rename(folder)
+    except BaseException:
+        if aside.is_dir():
+            aside.rename(folder)
+        raise
+    if aside.is_dir():
+        shutil.rmtree(aside)
 
 
 @contextlib.contextmanager

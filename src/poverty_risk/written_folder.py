@@ -20,6 +20,7 @@ from pyarrow import feather
 from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.household_index import ID, HouseholdIndex
 from poverty_risk.rejected import Rejected
+from poverty_risk.whole_files import exchange_folder
 
 __all__ = [
     "INDEX_FILE",
@@ -254,7 +255,7 @@ def write_folder(
             lines.to_csv(temporary / LINE_FILE, index=False)
         manifest = _describe(temporary, schema, None if end is None else end.date().isoformat())
         (temporary / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        _exchange(temporary, folder)
+        exchange_folder(temporary, folder, find_previous(folder))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -277,17 +278,3 @@ def _check_target(folder: Path) -> None:
         raise HistoryError(
             Fault(f"'{folder}'", found, expected, "Choose another folder; nothing was written.")
         )
-
-
-def _exchange(temporary: Path, folder: Path) -> None:
-    previous = find_previous(folder)
-    if folder.is_dir():
-        shutil.rmtree(previous, ignore_errors=True)
-        folder.rename(previous)
-    try:
-        temporary.rename(folder)
-    except BaseException:
-        if previous.is_dir():
-            previous.rename(folder)
-        raise
-    shutil.rmtree(previous, ignore_errors=True)

@@ -433,13 +433,21 @@ def test_each_household_without_a_risk_is_told_why(troubled, folder, locale):
 def test_a_date_before_all_records_is_told(county, folder, caplog):
     answer = predict_risk(county.tables, as_of_date="2011-01-01", model=folder, explain=False)
     assert set(answer["status"]) == {"not_in_cohort"}
-    begin = min(county.tables[name]["known_date"].min() for name in county.tables.names)
-    assert (
-        f"is in the cohort on 2011-01-01; records begin to be known on {begin.date()}"
-        in caplog.text
-    )
+    told = f"None of {len(answer)} households is in the cohort on 2011-01-01: is the date right?"
+    assert told in caplog.text
     caplog.clear()
     predict_risk(county.tables, as_of_date=AS_OF, model=folder, explain=False)
+    assert "cohort" not in caplog.text
+
+
+def test_a_date_before_all_records_is_told_once_for_a_county(county, folder, caplog, tmp_path):
+    written = county.tables.write(tmp_path / "county")
+    asked = {"model": folder, "households": 50, "explain": False}
+    predict_folder(written, tmp_path / "early", as_of_date="2011-01-01", **asked)
+    assert caplog.text.count("is in the cohort on 2011-01-01: is the date right?") == 1
+    caplog.clear()
+    # One range of which nobody is in the cohort says nothing of the county.
+    predict_folder(written, tmp_path / "now", as_of_date=AS_OF, **(asked | {"households": 1}))
     assert "cohort" not in caplog.text
 
 

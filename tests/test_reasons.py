@@ -9,6 +9,7 @@ import pytest
 from poverty_risk import (
     Catalog,
     FeatureSpec,
+    RiskModel,
     build_comparison,
     build_features,
     build_reasons,
@@ -132,20 +133,51 @@ def test_a_reason_says_value_comparator_source_and_date(county, now, compared, l
         ),
     ],
 )
-def test_of_visits_and_help_it_is_told_where_they_go(county, now, locale, visits, assistance):
-    reasons = build_reasons(explain_risk(county.model, now), county.model, locale)
-    told = [reason for household in reasons for reason in household]
-    cautions = {"visits": visits, "assistance": assistance}
-    seen = set()
-    for reason in told:
-        spec = county.model.catalog[reason.feature]
-        some = reason.raises and spec.direction == 0 and reason.value is not None
-        some = some and reason.value != 0
-        for theme, caution in cautions.items():
-            assert (caution in reason.text) == (some and reason.theme == theme)
-            if some and reason.theme == theme:
-                seen.add(theme)
-    assert "visits" in seen
+def test_of_visits_and_help_it_is_told_where_they_go(locale, visits, assistance):
+    def spec(stem, table, aggregator, theme, **kind):
+        return FeatureSpec(
+            stem=stem, table=table, aggregator=aggregator, lookback="365d", theme=theme,
+            direction=kind.get("direction", 0),
+        )  # fmt: skip
+
+    specs = [
+        spec("visits", "visit", "count", "visits"),
+        spec("visit", "visit", "days_since_last", "visits"),
+        spec("relief", "assistance", "count", "assistance"),
+        spec("found", "visit", "count", "visits", direction=1),
+        spec("kind", "monitoring", "count", "visits"),
+    ]
+    rng = np.random.default_rng(0)
+    index = pd.MultiIndex.from_product(
+        [[f"h{i}" for i in range(600)], pd.to_datetime(["2021-01-01"])],
+        names=["household_id", "as_of_date"],
+    )
+    reasons = {}
+    for chosen in specs:
+        values = rng.integers(0, 4, 600).astype(float)
+        values = values * 100 if chosen.aggregator == "days_since_last" else values
+        features = pd.DataFrame({chosen.name: values}, index=index)
+        high = values >= np.median(values)
+        for side, risky in (("high", high), ("low", ~high)):
+            labels = pd.Series((risky & (rng.random(600) < 0.6)).astype(float), index=index)
+            model = RiskModel(
+                Catalog([chosen], "archive", "one"), n_estimators=9, min_child_samples=20,
+                calibration=None, early_stopping_rounds=None, n_jobs=1,
+            )  # fmt: skip
+            model.fit(features, labels)
+            explained = build_reasons(explain_risk(model, features), model, locale)
+            told = {reason for one in explained for reason in one.raising}
+            reasons[chosen.stem, side] = {
+                (r.value, visits in r.text, assistance in r.text) for r in told
+            }
+    assert {told[1:] for told in reasons["visits", "high"]} == {(True, False)}
+    assert {told[1:] for told in reasons["relief", "high"]} == {(False, True)}
+    # No visit, a visit long ago, and what is known to raise risks or is no visit: nothing is added.
+    assert (0.0, False, False) in reasons["visits", "low"]
+    assert {told[1:] for told in reasons["visit", "low"]} == {(True, False)}
+    assert {told[1:] for told in reasons["visit", "high"] if told[0] == 300} == {(False, False)}
+    for stem in ("found", "kind"):
+        assert {told[1:] for told in reasons[stem, "high"]} == {(False, False)}
 
 
 def test_points_of_all_themes_sum_to_the_risk_above_the_base(county, now):

@@ -198,7 +198,43 @@ def test_what_was_rejected_is_forgotten_too(tmp_path):
     assert left.rejected["row"].tolist() == [1]
     forget_household(folder, ["a"])
     assert len(read_history(folder).rejected) == 0
-    assert not (folder / "rejected").exists()
+    assert not list(folder.glob("rejected*"))
+
+
+def test_rejected_rows_of_whoever_goes_go_from_every_cell(tmp_path):
+    household = {"status": "active", "township_id": "T1", "village_id": "V1"}
+    raw = write_csv(
+        tmp_path / "raw",
+        household=[
+            household | {"household_id": h, "event_date": "2019-01-01", "known_date": "2019-01-02"}
+            for h in ("a", "moved")
+        ]
+        + [household | {"household_id": "moved", "status": "moved", "event_date": "2020-01-01",
+                        "known_date": "2020-01-02"}],
+        shock=[
+            shock("a", "2022-05-01", "2022-05-02", 1),
+            shock("only", "2022-05-01", "2022-04-01", 2),  # of whom nothing else is known
+            shock("moved", "2022-05-01", "2022-04-01", 3),
+            shock("a", "2022-05-01", "2022-04-01T00:00:00Z", 4),
+            shock("a", "2022-05-01", "2022-04-01", 5) | {"kind": "only "},  # a shifted cell
+        ],
+    )  # fmt: skip
+    folder = read_history(raw).write(tmp_path / "h")
+    forgotten = forget_before(folder, DAY)
+    # Who has moved is gone, and with it what was rejected of it.
+    assert forgotten.gone_ids == {"moved"}
+    assert forgotten.rejected == 1
+    assert read_history(folder).rejected_rows("shock")["loss"].tolist() == ["2", "4", "5"]
+    only = forget_household(folder, ["only"])
+    assert (only.removed, only.rejected) == (0, 2)
+    assert read_history(folder).rejected_rows("shock")["loss"].tolist() == ["4"]
+    assert b"only" not in (folder / "rejected-shock.arrow").read_bytes()
+    with pytest.raises(HistoryError, match="1 of 1 households without any record"):
+        forget_household(folder, ["only"])
+    (folder / "kept").mkdir()
+    (folder / "kept" / "shock.parquet").write_text("a backup")
+    forget_household(folder, ["a"])
+    assert (folder / "kept" / "shock.parquet").read_text() == "a backup"
 
 
 def test_again_changes_nothing_and_villages_and_other_files_stay(tmp_path):
@@ -378,5 +414,5 @@ def test_killed_at_any_moment_one_state_is_whole_and_again_completes(tmp_path):
 def test_tables_can_be_rewritten_without_any_change(tmp_path):
     folder = write_csv(tmp_path / "h", shock=[shock("a", "2021-05-01", "2021-05-02", 1)])
     before = (folder / "shock.csv").read_bytes()
-    rewrite_folder(folder, lambda tables: {})
+    rewrite_folder(folder, lambda _, rejected: ({}, rejected))
     assert (folder / "shock.csv").read_bytes() == before

@@ -76,12 +76,15 @@ def test_every_pseudonym_of_a_history_is_replaced_and_nothing_else(folder):
 def test_rejected_rows_get_new_pseudonyms_and_lose_ids_that_are_nobodys(folder, tmp_path):
     rows = pd.read_csv(folder / "shock.csv").assign(known_date="2020-12-01")  # before it happened
     rows.loc[1, "household_id"] = "a mistyped id"
+    rows.loc[2, "household_id"] = f" {OLD_IDS[0]}\0"
+    rows.loc[2, "event_date"] = OLD_IDS[0]  # a shifted row: its fault quotes the cell
     frames = {"shock": pd.concat([pd.read_csv(folder / "shock.csv"), rows])}
     written = HistoryTables.from_frames(frames).write(tmp_path / "written")
     rotate_history(written, make_map())
     tables = read_history(written)
     found = tables.rejected_rows("shock")
     assert found["household_id"].fillna("").tolist() == [NEW_IDS[0], "", NEW_IDS[0]]
+    assert tables.rejection.by_household.keys() == {NEW_IDS[0]}
     assert found["kind"].tolist() == ["flood", "fire", "death"]
     assert tables.rejected["row"].tolist() == [3, 4, 5]
     text = b"".join(path.read_bytes() for path in written.rglob("*") if path.is_file())

@@ -139,27 +139,64 @@ def test_what_was_rejected_is_written_and_read_too(tmp_path):
     tables = HistoryTables.from_frames({"shock": pd.concat([_shock(), bad])}, SCHEMA)
     assert len(tables.rejected) == 3
     folder = tables.write(tmp_path / "history")
+    assert (folder / "rejected-shock.arrow").is_file()
     read = read_history(folder, SCHEMA)
     pd.testing.assert_frame_equal(read.rejected, tables.rejected)
     pd.testing.assert_frame_equal(read.rejected_rows("shock"), tables.rejected_rows("shock"))
-    # A touched folder is validated anew; what it rejects then is numbered before what stood there.
+    # In a touched folder they are still told where the table's own file is what it was,
     (folder / "history.json").unlink()
-    again = read_history(folder, SCHEMA)
-    pd.testing.assert_frame_equal(again.rejected, tables.rejected)
+    pd.testing.assert_frame_equal(read_history(folder, SCHEMA).rejected, tables.rejected)
+    # and no more where another file has taken its place.
     frame = pd.read_parquet(folder / "shock.parquet").drop(columns="superseded_date")
-    late = frame.assign(known_date=pd.Timestamp("2020-01-01").date())
-    pd.concat([frame, late]).to_parquet(folder / "shock.parquet", index=False)
-    both = read_history(folder, SCHEMA)
-    assert len(both.rejected) == len(late) + 3
-    rows = both.rejected_rows("shock")
-    assert rows["row"].is_unique
-    assert rows["household_id"].tolist() == [*frame["household_id"], "b", "c"]
-    owners = both.rejection.by_household
-    assert owners["c"]["shock"][1] == ("known_date",)
-    # What cannot be read is told, and hinders nothing that was validated.
-    (folder / "rejected" / "faults.arrow").write_bytes(b"no Arrow")
-    with pytest.raises(HistoryError, match="folder 'rejected': found files that cannot be read"):
-        read_history(folder, SCHEMA)
+    frame.to_parquet(folder / "shock.parquet", index=False)
+    assert len(read_history(folder, SCHEMA).rejected) == 0
+
+
+def test_rejected_rows_that_cannot_be_read_hinder_nothing(tmp_path, caplog):
+    bad = _shock(["b"]).assign(loss="-1")
+    tables = HistoryTables.from_frames({"shock": pd.concat([_shock(), bad])}, SCHEMA)
+    folder = tables.write(tmp_path / "history")
+    (folder / "rejected-shock.arrow").write_bytes(b"no Arrow")
+    read = read_history(folder, SCHEMA)
+    assert read.fingerprint == tables.fingerprint
+    assert "'rejected-shock.arrow' cannot be read" in caplog.text
+    # Nor does a file or folder of somebody else's, which is left alone.
+    (folder / "rejected").mkdir()
+    with pytest.raises(HistoryError, match="1 files that it did not write, such as 'rejected'"):
+        tables.write(folder)
+
+
+@pytest.mark.parametrize("kind", ["category", "str"])
+def test_of_a_selection_only_its_own_rejected_rows_are_written(tmp_path, kind):
+    frame = pd.concat([_shock([name]) for name in ("anna", "berta", "clara")])
+    bad = frame.assign(known_date="?")
+    both = pd.concat([frame, bad], ignore_index=True)
+    both["household_id"] = both["household_id"].astype(kind)
+    tables = HistoryTables.from_frames({"shock": both}, SCHEMA)
+    assert len(tables.rejected_rows("shock")) == 3
+    folder = tables.select_households(["berta"]).write(tmp_path / "one")
+    assert read_history(folder, SCHEMA).rejected_rows("shock")["household_id"].tolist() == ["berta"]
+    # Also not in what Arrow keeps of a column beside its rows.
+    content = (folder / "rejected-shock.arrow").read_bytes()
+    assert b"berta" in content
+    assert b"anna" not in content
+    assert b"clara" not in content
+
+
+def test_rejected_rows_of_two_readings_are_numbered_one_behind_the_other():
+    one = HistoryTables.from_frames(
+        {"shock": pd.concat([_shock(), _shock(["b"]).assign(loss="-1")])}, SCHEMA
+    )
+    two = HistoryTables.from_frames(
+        {"shock": pd.concat([_shock(), _shock(["c", "d"]).assign(loss=-2.0)])}, SCHEMA
+    )
+    both = one.rejection.join(two.rejection)
+    assert both.rows["shock"]["household_id"].to_pylist() == ["c", "d", "b"]
+    assert both.faults["row"].is_unique
+    assert both.faults["row"].tolist() == both.rows["shock"]["row"].to_pylist()
+    assert {h: found["shock"] for h, found in both.by_household.items()} == dict.fromkeys(
+        "bcd", (1, ("loss",))
+    )
 
 
 def test_what_nobody_touched_is_not_validated_again(tmp_path, monkeypatch):

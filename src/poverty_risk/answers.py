@@ -120,8 +120,6 @@ class Answers:
         rejected
             What was rejected, by household.
         """
-        if not rejected:
-            return
         tables: dict[str, list[str]] = {}
         for condition in task.schema.cohorts[task.cohort]:
             tables.setdefault(condition.reason, []).append(condition.table)

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from poverty_risk.cohort import find_groups
 from poverty_risk.explain import MANY_ROWS, build_contribution_tables
@@ -18,13 +19,13 @@ from poverty_risk.history_chunks import HOUSEHOLDS_PER_CHUNK, HistoryFolder, fin
 from poverty_risk.loading import load_model
 from poverty_risk.model import RiskModel
 from poverty_risk.model_folder import MANIFEST
-from poverty_risk.predict import predict_risk, task_of
+from poverty_risk.predict import predict_with_features, task_of, tell_if_nobody
 from poverty_risk.prediction_folder import PredictionFolder
 from poverty_risk.schema import Schema, load_schema
 from poverty_risk.tables import HistoryTables
 from poverty_risk.windows import parse_as_of_dates
 
-__all__ = ["Batch", "predict_folder"]
+__all__ = ["Batch", "predict_folder", "tell_if_nobody_there"]
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +174,9 @@ class Batch:
                     made.add(self._answer(tables, as_of), last=str(tables.households[-1]))
                     on_range(len(tables.households))
                     del tables  # before the next range is read
-            return made.complete(county or folder.name)
+            path = made.complete(county or folder.name)
+            tell_if_nobody_there(path, as_of)
+            return path
 
     def _ask(
         self, history: HistoryFolder, schema: Schema, as_of: pd.Timestamp
@@ -195,10 +198,16 @@ class Batch:
         }
 
     def _answer(self, tables: HistoryTables, as_of: pd.Timestamp) -> pd.DataFrame:
-        answer = predict_risk(
+        answer, _ = predict_with_features(
             tables, as_of_date=as_of, model=self.model, locale=self.locale, explain=self.explain
         )
         index = pd.MultiIndex.from_product(
             [answer.index, [as_of]], names=["household_id", "as_of_date"]
         )
         return answer.join(find_groups(tables, index).droplevel("as_of_date"))
+
+
+def tell_if_nobody_there(path: Path, as_of: pd.Timestamp) -> None:
+    """Warn where nobody of a predicted county is in the cohort (see `tell_if_nobody`)."""
+    statuses = pq.read_table(path, columns=["status"])["status"].to_pandas()
+    tell_if_nobody(statuses.value_counts(), as_of)

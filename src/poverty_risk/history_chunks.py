@@ -21,12 +21,7 @@ from poverty_risk.observation import find_end, read_end
 from poverty_risk.rejected import Rejected
 from poverty_risk.schema import Schema, load_schema
 from poverty_risk.tables import HistoryTables, digest_tables, read_history
-from poverty_risk.written_folder import (
-    REJECTED_FOLDER,
-    find_written,
-    hash_manifest,
-    read_index,
-)
+from poverty_risk.written_folder import find_written, hash_manifest, read_index
 
 __all__ = ["HOUSEHOLDS_PER_CHUNK", "HistoryFolder", "find_counties", "iter_history"]
 
@@ -72,7 +67,7 @@ def iter_history(
     -------
     iterator of HistoryTables
         Each the same as ``read_history(folder).slice_households(start, stop)``: tables about villages
-        whole, line, end and order numbers those of the whole history.
+        whole, line, end, order numbers and rejected rows those of the whole history.
 
     Raises
     ------
@@ -251,8 +246,10 @@ class HistoryFolder:
                 p.stem: _open(p, None if columns is None else columns.get(p.stem, ()))
                 for p in paths
             }
-            rejection = Rejected.read(self._folder / REJECTED_FOLDER)
-        except (OSError, pa.ArrowException, HistoryError):
+            # Cohorts and answers need all columns; features alone tell of no rejected row.
+            rejects = {p.stem: p for p in paths} if columns is None else {}
+            rejection = Rejected.read(rejects, sealed=True)
+        except (OSError, pa.ArrowException):
             raise self._tell_changed() from None
         rows = {n: f.parquet.metadata.num_rows for n, f in files.items() if HOUSEHOLD in f.names}
         if hash_manifest(self._folder) != self._digest or not index.fits(rows):
@@ -271,7 +268,9 @@ class HistoryFolder:
             if columns is not None:
                 records = _name_households(records, own)
             yield HistoryTables(
-                *(self._schema, records | villages, rejection, self._line, self._end), index=own
+                *(self._schema, records | villages, rejection, self._line, self._end),
+                index=own,
+                some=True,
             )
 
 

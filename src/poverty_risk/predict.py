@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.compute as pc
 from sklearn.utils.validation import check_is_fitted
 
 from poverty_risk.answers import Answers, Asked, answer_each
@@ -28,7 +27,13 @@ from poverty_risk.tables import HistoryTables
 from poverty_risk.windows import parse_as_of_dates
 from poverty_risk.wording import load_locale
 
-__all__ = ["predict_from_features", "predict_risk", "task_of"]
+__all__ = [
+    "predict_from_features",
+    "predict_risk",
+    "predict_with_features",
+    "task_of",
+    "tell_if_nobody",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +118,7 @@ def predict_risk(
     ...
     poverty_risk.exceptions.ModelFolderError: model folder 'missing': found no manifest.json; ...
     """
-    return predict_with_features(
+    answer = predict_with_features(
         tables,
         as_of_date=as_of_date,
         model=model,
@@ -121,6 +126,9 @@ def predict_risk(
         locale=locale,
         explain=explain,
     )[0]
+    if households is None:
+        tell_if_nobody(answer["status"].value_counts(), as_of_date)
+    return answer
 
 
 def predict_with_features(
@@ -161,14 +169,6 @@ def predict_with_features(
         tables = tables.select_households(asked)
     question = _Question(tables, Asked(as_of, loaded, locale, words, explain), task)
     answers, features = answer_each(question, asked)
-    if households is None and not len(features):
-        # A mistyped year would otherwise read as a county without risk.
-        logger.warning(
-            "None of %s households is in the cohort on %s; records begin to be known on %s.",
-            f"{len(asked):,}",
-            as_of[0].date(),
-            _find_begin(tables),
-        )
     return answers.to_frame(), features.sort_index(kind="stable")
 
 
@@ -271,9 +271,22 @@ def _find_owners(model: RiskModel) -> tuple[list[int], list[str], dict[str, str]
     return [model.columns_.places[name] for name in names], tables, further
 
 
-def _find_begin(tables: HistoryTables) -> str:
-    begins = [pc.min(tables.arrow(name)["known_date"]).as_py() for name in tables.names]
-    return str(min((day for day in begins if day is not None), default="no day"))
+def tell_if_nobody(statuses: pd.Series, as_of_date: str | pd.Timestamp) -> None:
+    """Warn where nobody of a county is in the cohort: a mistyped year would read as one without risk.
+
+    Parameters
+    ----------
+    statuses
+        Number of households by status.
+    as_of_date
+        The date asked for.
+    """
+    if set(statuses.index[statuses > 0]) == {"not_in_cohort"}:
+        logger.warning(
+            "None of %s households is in the cohort on %s: is the date right?",
+            f"{int(statuses.sum()):,}",
+            pd.Timestamp(as_of_date).date(),
+        )
 
 
 def parse_date(as_of_date: str | pd.Timestamp, observed_to: pd.Timestamp) -> pd.DatetimeIndex:
@@ -384,5 +397,6 @@ class _Question:
         answers.tell(np.flatnonzero(~known), "unknown_household", named["no_record"])
         outside = np.flatnonzero(known & exclusion.notna().to_numpy())
         answers.tell_excluded(outside, exclusion.iloc[outside])
-        # Also of those of whom nothing else is on record.
-        answers.tell_rejected(exclusion, self.task, self.tables.rejection.by_household)
+        if exclusion.notna().any():
+            # Also of those of whom nothing else is on record.
+            answers.tell_rejected(exclusion, self.task, self.tables.rejection.by_household)

@@ -45,6 +45,9 @@ SMALLEST_SHARE = 0.02
 WIDEST_RANGE = 0.5
 """Between ends further apart a risk may be almost anything: numbers would look like knowledge."""
 
+CARE = {"visits": "visit", "assistance": "assistance"}
+"""Themes of reasons that say where care goes, and the table that tells of it."""
+
 STABLE_SHARE = 0.8
 """A theme whose direction fewer refits on resampled villages share is left out, and counted."""
 
@@ -337,13 +340,24 @@ class _Writer:
                 label=spec.name, value=format_value(value, spec.unit, self.locale)
             )
         clauses = [item.text for item in comparators]
-        # Visits and help come where trouble is: officers would read them as its cause.
-        if raises and spec.direction == 0 and not _is_missing(value) and value != 0:
-            clauses += [text for kind, text in self.words["cautions"].items() if kind == spec.theme]
+        if raises and self._tells_of_care(spec, value):
+            clauses.append(str(self.words["cautions"][spec.theme]))
         if not clauses:
             return sentence
         told = str(self.words["separator"]).join(clauses)
         return f"{sentence}{self.words['open']}{told}{self.words['close']}"
+
+    def _tells_of_care(self, spec: FeatureSpec, value: Any) -> bool:
+        """Whether visits or help are told of, which go where trouble is, and read like its reason."""
+        if CARE.get(spec.theme) not in self.catalog.tables_of(spec.name) or spec.direction != 0:
+            return False
+        if _is_missing(value):
+            return False
+        if spec.aggregator != "days_since_last":
+            return bool(value != 0)
+        typical = self.model.reference_.get(spec.name, {}).get("median")
+        # A visit long ago is none of those that trouble brings.
+        return typical is None or bool(value <= typical)
 
     def _source(self, tables: tuple[str, ...], known: pd.Timestamp | None) -> str:
         if self.schema is None:

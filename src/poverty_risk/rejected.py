@@ -1,25 +1,35 @@
-"""What was rejected of a history: raw rows with their faults, in memory and beside written tables."""
+"""What was rejected of a history: raw rows with their faults, in memory and beside written tables.
+
+Rejected rows are no records, but they are households' data: whatever forgets, renames or selects
+households does so with them, too. Written, a table's rejected rows are text, in a file of their own that
+names the hash of the table's file: rows that belonged to another file of that name are not told.
+"""
 
 from __future__ import annotations
 
 import functools
+import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pyarrow import feather
 
-from poverty_risk.exceptions import Fault, HistoryError
-from poverty_risk.validation import REJECTED_COLUMNS
+from poverty_risk.database import open_database
+from poverty_risk.validation import BLANKS, REJECTED_COLUMNS
 
-__all__ = ["Rejected", "RejectedCounts"]
+__all__ = ["Rejected", "RejectedCounts", "is_rejected_file", "to_text"]
 
-FAULTS, ROWS = "faults", "rows_"
-"""Files of a written folder: all faults, and the raw rows by table."""
+logger = logging.getLogger(__name__)
 
-SUFFIX = ".arrow"
+PREFIX, SUFFIX = "rejected-", ".arrow"
+ROW, FAULTS, OF = "row", "__faults", b"of"
+TOLD = ("column", "found", "expected")
+"""What is told of each fault of a row."""
 
 RejectedCounts = Mapping[str, Mapping[str, tuple[int, tuple[str, ...]]]]
 """By household and table: rows of it that were rejected, and the columns at fault."""
@@ -32,7 +42,7 @@ class Rejected:
     Parameters
     ----------
     faults
-        One line per fault: table, row (position in the raw table), column, found, expected.
+        One line per fault: table, row (position in the raw table), column, found, expected; by table.
     rows
         The raw rows by table, with their position in column ``row``.
     """
@@ -41,42 +51,69 @@ class Rejected:
     rows: Mapping[str, pa.Table]
 
     @classmethod
-    def nothing(cls) -> Rejected:
-        """Of a history without any fault."""
-        return cls(pd.DataFrame(columns=list(REJECTED_COLUMNS)), {})
+    def of(cls, parts: Mapping[str, tuple[pd.DataFrame, pa.Table]]) -> Rejected:
+        """Put together what was rejected of several tables, each with its faults."""
+        told = {name: part for name, part in sorted(parts.items()) if part[1].num_rows}
+        faults = [faults.assign(table=name) for name, (faults, _) in told.items()]
+        columns = list(REJECTED_COLUMNS)
+        # Not joined to nothing: a table without rows has columns of other types.
+        joined = pd.concat(faults, ignore_index=True) if faults else pd.DataFrame(columns=columns)
+        return cls(joined[columns], {name: rows for name, (_, rows) in told.items()})
+
+    @property
+    def count(self) -> int:
+        """Number of rejected rows."""
+        return sum(table.num_rows for table in self.rows.values())
+
+    @property
+    def owners(self) -> set[str]:
+        """Ids of households that rejected rows are of."""
+        named = [rows for rows in self.rows.values() if "household_id" in rows.column_names]
+        texts = [to_text(rows.select(["household_id"]), trimmed=True) for rows in named]
+        return {owner for text in texts for owner in text["household_id"].to_pylist() if owner}
+
+    def faults_of(self, name: str) -> pd.DataFrame:
+        """The faults of a table."""
+        return self.faults[self.faults["table"] == name].reset_index(drop=True)
 
     @classmethod
-    def read(cls, folder: Path) -> Rejected:
-        """What `write` wrote to a folder; nothing where there is no such folder.
+    def read(cls, files: Mapping[str, Path], *, sealed: bool) -> Rejected:
+        """What `write` left beside the files of tables.
 
-        Raises
-        ------
-        HistoryError
-            A file cannot be read.
+        Parameters
+        ----------
+        files
+            The file of each table.
+        sealed
+            Whether nobody can have exchanged a table's file since. Otherwise its hash decides whether
+            the rejected rows are still those of this file.
         """
-        if not folder.is_dir():
-            return cls.nothing()
-        try:
-            tables = {
-                path.stem: feather.read_table(path) for path in sorted(folder.glob(f"*{SUFFIX}"))
-            }
-            # Text of pandas, as validation gives it.
-            faults = tables.pop(FAULTS).to_pandas().reindex(columns=list(REJECTED_COLUMNS))
-        except (OSError, pa.ArrowException, KeyError):
-            found, expected = "files that cannot be read", "rejected rows as they were written"
-            remedy = "Remove it: records do not depend on it."
-            raise HistoryError(Fault(f"folder '{folder.name}'", found, expected, remedy)) from None
-        return cls(faults, {name.removeprefix(ROWS): table for name, table in tables.items()})
+        parts = {}
+        for name, file in files.items():
+            path = _beside(file, name)
+            try:
+                if not path.is_file():
+                    continue
+                rows = feather.read_table(path)
+                if not sealed and (rows.schema.metadata or {}).get(OF) != _hash(file):
+                    continue
+                parts[name] = (_unfold(rows), rows.drop_columns([FAULTS]))
+            except (OSError, pa.ArrowException, KeyError, AttributeError):
+                logger.warning(
+                    "'%s' cannot be read: what was rejected of '%s' is not told. Records do not "
+                    "depend on it.",
+                    path.name,
+                    name,
+                )
+        return cls.of(parts)
 
-    def write(self, folder: Path) -> None:
-        """Write all of it to a new folder; none where nothing was rejected."""
-        if not len(self.faults):
-            return
-        folder.mkdir()
-        faults = pa.Table.from_pandas(self.faults, preserve_index=False)
-        feather.write_feather(faults, folder / f"{FAULTS}{SUFFIX}")
-        for name, table in self.rows.items():
-            feather.write_feather(table, folder / f"{ROWS}{name}{SUFFIX}")
+    def write(self, files: Mapping[str, Path]) -> None:
+        """Write each table's rejected rows beside its file, which has to be there."""
+        for name, rows in self.rows.items():
+            folded = _fold(to_text(rows), self.faults_of(name))
+            sealed = folded.replace_schema_metadata({OF: _hash(files[name])})
+            # Not compressed: that nothing of a household is left can then be seen from the bytes.
+            feather.write_feather(sealed, _beside(files[name], name), compression="uncompressed")
 
     @functools.cached_property
     def by_household(self) -> RejectedCounts:
@@ -85,59 +122,95 @@ class Rejected:
         Repeats and conflicts (faults without a column) are left out: one record of the fact was kept.
         """
         found: dict[str, dict[str, tuple[int, tuple[str, ...]]]] = {}
-        lines = self.faults[self.faults["column"] != ""]
-        for name, faults in lines.groupby("table"):
-            table = self.rows.get(str(name))
-            if table is None or "household_id" not in table.column_names:
+        for name, table in self.rows.items():
+            if "household_id" not in table.column_names:
                 continue
-            rows = table.select(["row", "household_id"]).to_pandas().dropna()
-            owner = rows.set_index("row")["household_id"].astype(str)
-            owned = faults.assign(household=faults["row"].map(owner))
-            for household, own in owned.groupby("household"):
-                told = (own["row"].nunique(), tuple(sorted(set(own["column"]))))
-                found.setdefault(str(household), {})[str(name)] = told
+            owners = to_text(table.select([ROW, "household_id"]), trimmed=True).to_pandas()
+            lines = self.faults_of(name)
+            lines = lines[lines["column"] != ""].merge(owners.dropna(), on=ROW)
+            lines = lines.sort_values(["household_id", "column"], kind="stable")
+            households = lines["household_id"].to_numpy(dtype=object)
+            starts = np.flatnonzero(np.append(True, households[1:] != households[:-1]))
+            columns, rows = lines["column"].to_numpy(dtype=object), lines[ROW].to_numpy()
+            for begin, end in zip(starts, np.append(starts[1:], len(lines)), strict=True):
+                if end > begin:
+                    told = (len(set(rows[begin:end])), tuple(dict.fromkeys(columns[begin:end])))
+                    found.setdefault(str(households[begin]), {})[name] = told
         return found
 
     def join(self, later: Rejected) -> Rejected:
-        """Both, the rows of this one numbered behind those of the other."""
-        if not len(self.faults) or not len(later.faults):
-            return self if len(self.faults) else later
-        ends = later.faults.groupby("table")["row"].max() + 1
-        shift = self.faults["table"].map(ends).fillna(0).astype("int64")
-        moved = self.faults.assign(row=self.faults["row"] + shift)
-        rows = dict(later.rows)
-        for name, table in self.rows.items():
-            numbers = pa.array(table["row"].to_numpy() + int(ends.get(name, 0)))
-            own = table.set_column(table.column_names.index("row"), "row", numbers)
-            rows[name] = _concat_raw(rows[name], own) if name in rows else own
-        return Rejected(pd.concat([later.faults, moved], ignore_index=True), rows)
+        """Both; where a table has some of both, those of this one are numbered behind."""
+        parts = {name: (later.faults_of(name), rows) for name, rows in later.rows.items()}
+        for name, rows in self.rows.items():
+            faults = self.faults_of(name)
+            if name in parts:
+                others, raw = parts[name]
+                shift = int(others[ROW].max()) + 1
+                moved = pa.array(rows[ROW].to_numpy() + shift)
+                rows = rows.set_column(rows.column_names.index(ROW), ROW, moved)
+                faults = pd.concat([others, faults.assign(row=faults[ROW] + shift)])
+                rows = pa.concat_tables([to_text(raw), to_text(rows)], promote_options="default")
+            parts[name] = (faults, rows)
+        return Rejected.of(parts)
 
-    def says_the_same(self, other: Rejected) -> bool:
-        """Whether both hold the same rows."""
-        names = self.rows.keys() == other.rows.keys()
-        return names and all(table.equals(other.rows[n]) for n, table in self.rows.items())
-
-    def change_rows(self, change: Callable[[pa.Table], pa.Table]) -> Rejected:
-        """With other rows, or other values in them; faults of rows that are gone go along."""
-        rows = {name: change(table) for name, table in self.rows.items()}
-        pairs = pd.MultiIndex.from_frame(self.faults[["table", "row"]])
-        left = pd.MultiIndex.from_tuples(
-            [(name, row) for name, table in rows.items() for row in table["row"].to_pylist()],
-            names=["table", "row"],
-        )
-        kept = {name: table for name, table in rows.items() if table.num_rows}
-        return Rejected(self.faults[pairs.isin(left)].reset_index(drop=True), kept)
+    def filter(self, keep: Callable[[pa.Table], np.ndarray]) -> Rejected:
+        """Only the rows that `keep` marks in a table, with their faults; itself where that is all."""
+        marks = {name: keep(rows) for name, rows in self.rows.items()}
+        if all(mark.all() for mark in marks.values()):
+            return self
+        parts = {}
+        for name, rows in self.rows.items():
+            # As text, newly written: a dictionary would keep the names of those who are gone.
+            kept, faults = to_text(rows).filter(pa.array(marks[name])), self.faults_of(name)
+            parts[name] = (faults[faults[ROW].isin(kept[ROW].to_pylist())], kept)
+        return Rejected.of(parts)
 
 
-def _concat_raw(one: pa.Table, other: pa.Table) -> pa.Table:
-    """Rows of both; where raw files differ in the type of a column, as text."""
-    tables = [one, other]
-    for name in set(one.column_names) & set(other.column_names):
-        if one.schema.field(name).type != other.schema.field(name).type:
-            tables = [
-                table.set_column(
-                    table.column_names.index(name), name, table[name].cast(pa.string())
-                )
-                for table in tables
-            ]
-    return pa.concat_tables(tables, promote_options="default")
+def is_rejected_file(name: str) -> bool:
+    """Whether a file of a written folder holds rejected rows, by its name."""
+    return name.startswith(PREFIX) and name.endswith(SUFFIX)
+
+
+def to_text(table: pa.Table, *, trimmed: bool = False) -> pa.Table:
+    """All cells as text but for the positions of rows; trimmed, blank ones are missing."""
+    blanks = f"'{BLANKS}' || chr(0)"
+    numbers = pa.array(np.arange(table.num_rows, dtype=np.int64))
+    with open_database() as connection:
+        connection.register("raw", table.append_column("__place", numbers))
+        cells = []
+        for name in table.column_names:
+            quoted = '"' + name.replace('"', '""') + '"'
+            text = f"CAST({quoted} AS VARCHAR)"
+            text = f"NULLIF(TRIM({text}, {blanks}), '')" if trimmed else text
+            cells.append(quoted if name == ROW else f"{text} AS {quoted}")
+        query = f"SELECT {', '.join(cells)} FROM raw ORDER BY __place"
+        found: pa.Table = connection.sql(query).to_arrow_table()
+    return found.combine_chunks()
+
+
+def _beside(file: Path, name: str) -> Path:
+    return file.with_name(f"{PREFIX}{name}{SUFFIX}")
+
+
+def _hash(file: Path) -> bytes:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "blake2b").hexdigest().encode()
+
+
+def _fold(rows: pa.Table, faults: pd.DataFrame) -> pa.Table:
+    """The rows with a list of their faults."""
+    places = pd.Index(rows[ROW].to_numpy()).get_indexer(pd.Index(faults[ROW]))
+    order = np.argsort(places, kind="stable")
+    ends = np.cumsum(np.bincount(places, minlength=rows.num_rows))
+    cells = [pa.array(faults[name].iloc[order], pa.string(), from_pandas=True) for name in TOLD]
+    lines = pa.StructArray.from_arrays(cells, names=list(TOLD))
+    lists = pa.ListArray.from_arrays(pa.array(np.append(0, ends), pa.int32()), lines)
+    return rows.append_column(FAULTS, lists)
+
+
+def _unfold(rows: pa.Table) -> pd.DataFrame:
+    lists = rows[FAULTS].combine_chunks()
+    lines = lists.flatten()
+    places = np.repeat(rows[ROW].to_numpy(), np.asarray(lists.value_lengths()))
+    cells = {name: lines.field(name).to_pandas().astype("str") for name in TOLD}
+    return pd.DataFrame({ROW: places.astype(np.int64), **cells})

@@ -13,7 +13,8 @@ What is removed, and what stays (`forget_before`):
   Without these the household could no longer be found, scored or visited. Of each such state one record
   stays: the last one known before the day, corrections resolved. It is the one that the office believed
   on that day, even where a correction became known since.
-- Rows that were rejected are no records: of them those stay that were surely known on the day or later.
+- Rows that were rejected are no records: of them those stay that were surely known on the day or later
+  and are of no household that goes.
 - Households that were dissolved or moved away, and of which nothing was recorded since, go altogether.
 
 Scores at the day and later are computed as before, but for features that look back beyond it. Dates
@@ -23,19 +24,21 @@ before it can no longer be learned from.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from poverty_risk.database import open_database
 from poverty_risk.declarations import Declared, read_declaration
 from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.privacy import mask_numbers
+from poverty_risk.rejected import Rejected, to_text
 from poverty_risk.rewriting import rewrite_folder
 from poverty_risk.schema import Schema, load_schema
 from poverty_risk.windows import parse_as_of_dates
@@ -92,6 +95,8 @@ class Forgotten:
         Their ids, for the office's own lookup; not to be shown.
     left_ids
         Ids of households of which something is left; not to be shown.
+    rejected
+        Rejected rows that were removed beside the records.
     """
 
     records: pd.DataFrame = field(repr=False)
@@ -99,6 +104,7 @@ class Forgotten:
     gone: int
     gone_ids: frozenset[str] = field(default=frozenset(), repr=False)
     left_ids: frozenset[str] = field(default=frozenset(), repr=False)
+    rejected: int = 0
 
     @property
     def removed(self) -> int:
@@ -219,10 +225,13 @@ class OfHouseholds:
     def __init__(self, households: frozenset[str], *, missing_ok: bool) -> None:
         self.households, self.missing_ok = households, missing_ok
 
-    def mark(self, tables: Mapping[str, pa.Table]) -> dict[str, np.ndarray]:
-        """What becomes of each row, by table."""
+    def mark(
+        self, tables: Mapping[str, pa.Table], also: frozenset[str] = frozenset()
+    ) -> dict[str, np.ndarray]:
+        """What becomes of each row, by table; households `also` are named elsewhere."""
         ids = {name: _text(table, ID) for name, table in tables.items()}
         found = {h for column in ids.values() for h in set(column) & self.households}
+        found |= self.households & also
         if (unknown := len(self.households - found)) and not self.missing_ok:
             fault = f"{unknown} of {len(self.households)} households without any record"
             raise HistoryError(Fault("households", fault, "known ones", "Check the ids."))
@@ -231,11 +240,9 @@ class OfHouseholds:
             for name, column in ids.items()
         }
 
-    def keep_rejected(self, rows: pa.Table) -> pa.Table:
-        """The rejected rows of others."""
-        if ID not in rows.column_names:
-            return rows
-        return rows.filter(pa.array(~np.isin(_text(rows, ID), list(self.households))))
+    def keep_rejected(self, rows: pa.Table) -> np.ndarray:
+        """Which rejected rows name none of them, in whatever column."""
+        return ~_name_any(rows, self.households)
 
 
 class BeforeDay:
@@ -244,7 +251,11 @@ class BeforeDay:
     def __init__(self, schema: Schema, policy: RetentionPolicy, day: pd.Timestamp) -> None:
         self.schema, self.policy, self.day = schema, policy, day
 
-    def mark(self, tables: Mapping[str, pa.Table]) -> dict[str, np.ndarray]:
+    def mark(
+        self,
+        tables: Mapping[str, pa.Table],
+        also: frozenset[str] = frozenset(),  # noqa: ARG002 - as the other plan is asked
+    ) -> dict[str, np.ndarray]:
         """What becomes of each row, by table."""
         ended: set[str] = set()
         main = self.policy.household
@@ -261,13 +272,17 @@ class BeforeDay:
             )
         return marks
 
-    def keep_rejected(self, rows: pa.Table) -> pa.Table:
-        """The rejected rows that were surely known on the day or later; no others are worth keeping."""
+    def keep_rejected(self, rows: pa.Table) -> np.ndarray:
+        """Which rejected rows were surely known on the day or later; no others are worth keeping."""
         if "known_date" not in rows.column_names:
-            return rows.slice(0, 0)
-        cells = _as_text(rows.select(["known_date"]))["known_date"].to_pandas()
-        known = pd.to_datetime(cells, errors="coerce", format="ISO8601")
-        return rows.filter(pa.array((known >= self.day).to_numpy()))
+            return np.zeros(rows.num_rows, dtype=bool)
+        with open_database() as connection:
+            connection.register("raw", to_text(rows.select(["known_date"]), trimmed=True))
+            day = f"DATE '{self.day.date()}'"
+            found = connection.sql(
+                f"SELECT COALESCE(TRY_CAST(known_date AS DATE) >= {day}, FALSE) AS later FROM raw"
+            ).to_arrow_table()
+        return np.asarray(found["later"].to_numpy(), dtype=bool)
 
     def _judge(self, name: str, table: pa.Table) -> pd.DataFrame:
         """Of each row: undated, known on the day or later, last state known before it, ended."""
@@ -318,22 +333,10 @@ def _ended(state: State, columns: list[str], day: str) -> str:
     return " OR ".join(f"({condition})" for condition in conditions) or "FALSE"
 
 
-_BLANKS = " \t\r\n\u00a0\u3000\ufeff"
-
-
 def _as_text(table: pa.Table) -> pa.Table:
     """All cells as trimmed text with the position of each row: files differ in their types."""
-    with open_database() as connection:
-        numbers = pa.array(np.arange(table.num_rows, dtype=np.int64))
-        connection.register("raw", table.append_column("__row", numbers))
-        cells = ", ".join(
-            f"NULLIF(TRIM(CAST(\"{name}\" AS VARCHAR), '{_BLANKS}'), '') AS \"{name}\""
-            for name in table.column_names
-        )
-        text: pa.Table = connection.sql(
-            f"SELECT {cells}, __row FROM raw ORDER BY __row"
-        ).to_arrow_table()
-    return text
+    numbers = pa.array(np.arange(table.num_rows, dtype=np.int64))
+    return to_text(table, trimmed=True).append_column("__row", numbers)
 
 
 def _text(table: pa.Table, column: str) -> np.ndarray:
@@ -346,18 +349,34 @@ def _text(table: pa.Table, column: str) -> np.ndarray:
 def _forget(folder: Path, schema: Schema, plan: OfHouseholds | BeforeDay) -> Forgotten:
     done: list[Forgotten] = []
 
-    def change(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
+    def change(
+        tables: dict[str, pa.Table], rejection: Rejected
+    ) -> tuple[dict[str, pa.Table], Rejected]:
         own = _own_tables(schema, tables)
-        marks = plan.mark(own)
-        done.append(count_marks(own, marks))
-        return {
+        marks = plan.mark(own, frozenset(rejection.owners))
+        forgotten = count_marks(own, marks)
+        left = rejection.filter(plan.keep_rejected)
+        left = left.filter(lambda rows: ~_name_any(rows, forgotten.gone_ids))
+        done.append(replace(forgotten, rejected=rejection.count - left.count))
+        changed = {
             name: table.filter(pa.array(marks[name] != REMOVED))
             for name, table in own.items()
             if (marks[name] == REMOVED).any()
         }
+        return changed, left
 
-    rewrite_folder(folder, change, plan.keep_rejected)
+    rewrite_folder(folder, change)
     return done[0]
+
+
+def _name_any(rows: pa.Table, households: frozenset[str]) -> np.ndarray:
+    """Which rows hold one of the ids in any cell: shifted columns are why rows are rejected."""
+    texts = to_text(rows, trimmed=True)
+    wanted, named = pa.array(sorted(households), pa.string()), np.zeros(rows.num_rows, dtype=bool)
+    for column in texts.column_names:
+        if pa.types.is_string(texts[column].type):
+            named |= pc.is_in(texts[column], wanted).to_numpy()
+    return named
 
 
 def _own_tables(schema: Schema, tables: Mapping[str, pa.Table]) -> dict[str, pa.Table]:

@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 from poverty_risk.arrow_tables import find_table_files, read_table_file
 from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.file_lock import hold_lock
-from poverty_risk.rejected import Rejected
+from poverty_risk.rejected import Rejected, is_rejected_file
 from poverty_risk.sources.delivery import Delivery
 from poverty_risk.sources.raw import Converted
 from poverty_risk.sources.store import Store
 from poverty_risk.whole_files import exchange_folder
-from poverty_risk.written_folder import INDEX_FILE, MANIFEST_FILE, REJECTED_FOLDER, find_previous
+from poverty_risk.written_folder import INDEX_FILE, MANIFEST_FILE, find_previous
 
 __all__ = ["read_tables_of", "rewrite_folder", "rewrite_store"]
 
@@ -69,8 +69,7 @@ def read_tables_of(folder: str | Path) -> dict[str, pa.Table]:
 
 def rewrite_folder(
     folder: str | Path,
-    change: Callable[[dict[str, pa.Table]], dict[str, pa.Table]],
-    change_rejected: Callable[[pa.Table], pa.Table] | None = None,
+    change: Callable[[dict[str, pa.Table], Rejected], tuple[dict[str, pa.Table], Rejected]],
 ) -> None:
     r"""Give the tables of a folder other rows or values.
 
@@ -79,10 +78,8 @@ def rewrite_folder(
     folder
         Folder of tables; its other files are kept as they are.
     change
-        Gets the raw tables by name, and gives back those that changed.
-    change_rejected
-        Gets the raw rows of a table that were rejected before the folder was written, and gives back
-        what becomes of them; None: they stay.
+        Gets the raw tables by name, and what was rejected before the folder was written; gives back
+        the tables that changed, and what becomes of the rejected rows (the same object: they stay).
 
     Raises
     ------
@@ -103,27 +100,34 @@ def rewrite_folder(
     ...     folder = Path(root, "history")
     ...     folder.mkdir()
     ...     _ = (folder / "shock.csv").write_text("household_id\na\nb\n")
-    ...     rewrite_folder(folder, lambda tables: {"shock": tables["shock"].slice(1)})
+    ...     rewrite_folder(folder, lambda old, rejected: ({"shock": old["shock"].slice(1)}, rejected))
     ...     (folder / "shock.csv").read_text().split()
     ['"household_id"', '"b"']
     """
     folder = Path(folder)
     with hold_lock(folder, f"history folder '{folder.name}'"):
-        changed = change(read_tables_of(folder))
-        before = Rejected.read(folder / REJECTED_FOLDER)
-        rejection = before if change_rejected is None else before.change_rows(change_rejected)
-        if not changed and rejection.says_the_same(before):
-            return
+        tables = read_tables_of(folder)
         paths, _ = find_table_files(folder)
-        replaced = {paths[name].name for name in changed}
-        replaced |= {MANIFEST_FILE, INDEX_FILE, REJECTED_FOLDER}
+        before = Rejected.read(paths, sealed=False)
+        changed, rejection = change(tables, before)
+        # Rejected rows of a file that is not there any more are nobody's to keep.
+        stale = {path.name for path in folder.iterdir() if is_rejected_file(path.name)}
+        stale = stale if len(stale) != len(before.rows) else set()
+        if not changed and rejection is before and not stale:
+            return
+        replaced = {paths[name].name for name in changed} | {MANIFEST_FILE, INDEX_FILE}
         temporary = _beside(folder, "rewriting")
+
+        def leave_out(place: str, names: list[str]) -> set[str]:
+            own = Path(place) == folder  # of what lies deeper everything is kept
+            return {n for n in names if own and (n in replaced or is_rejected_file(n))}
+
         with _exchanging(folder, temporary):
-            shutil.copytree(folder, temporary, ignore=shutil.ignore_patterns(*replaced))
+            shutil.copytree(folder, temporary, ignore=leave_out)
             for name, table in changed.items():
                 _write(table, temporary / paths[name].name)
                 shutil.copymode(paths[name], temporary / paths[name].name)
-            rejection.write(temporary / REJECTED_FOLDER)
+            rejection.write({name: temporary / path.name for name, path in paths.items()})
 
 
 def rewrite_store(
@@ -226,7 +230,7 @@ def _exchanging(folder: Path, temporary: Path) -> Iterator[None]:
     """
     try:
         yield
-        exchange_folder(temporary, folder, find_previous(folder))
+        exchange_folder(temporary, folder, find_previous(folder), must_go=True)
     except OSError as error:
         place, remedy = f"folder '{folder.name}'", "Make room, or check who may write there."
         found = str(error.strerror)

@@ -22,10 +22,12 @@ import pyarrow.compute as pc
 
 from poverty_risk.exceptions import Fault, HistoryError, PovertyRiskError
 from poverty_risk.privacy import hash_id
+from poverty_risk.rejected import Rejected, to_text
 from poverty_risk.rewriting import rewrite_folder, rewrite_store
 from poverty_risk.sources.forgotten import read_tombstones, write_tombstones
 from poverty_risk.sources.raw import Converted
 from poverty_risk.sources.store import Store
+from poverty_risk.validation import BLANKS
 from poverty_risk.whole_files import write_private_table
 
 __all__ = ["IdMap", "rotate_history", "rotate_lookup", "rotate_store"]
@@ -119,17 +121,6 @@ class IdMap:
         renewed = pa.array([self.new_by_old.get(text, text) for text in texts], pa.string())
         return pa.chunked_array([pc.take(renewed, encoded.indices)]).cast(values.type)
 
-    def drop_unknown(self, rows: pa.Table) -> pa.Table:
-        """Rows with those ids emptied that are pseudonyms of neither key."""
-        known = {*self.new_by_old, *self.new_by_old.values()}
-        for column in IDS:
-            if column in rows.column_names:
-                # Built anew: where Arrow marks a text as missing, its bytes stay in the file.
-                texts = rows[column].cast(pa.string()).to_pylist()
-                kept = pa.array([one if one in known else None for one in texts], pa.string())
-                rows = rows.set_column(rows.column_names.index(column), column, kept)
-        return rows
-
     def count_unknown(self, values: pa.ChunkedArray) -> int:
         """Different texts that are pseudonyms of neither key."""
         known = {*self.new_by_old, *self.new_by_old.values(), None}
@@ -184,18 +175,45 @@ def rotate_history(folder: str | Path, id_map: IdMap) -> int:
     """
     replaced: set[str] = set()
 
-    def change(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
+    def change(
+        tables: dict[str, pa.Table], rejection: Rejected
+    ) -> tuple[dict[str, pa.Table], Rejected]:
         _check_known({f"table '{name}'": table for name, table in tables.items()}, id_map)
         renewed = {name: _renew(table, id_map, replaced) for name, table in tables.items()}
-        return {name: table for name, table in renewed.items() if table is not tables[name]}
+        changed = {name: table for name, table in renewed.items() if table is not tables[name]}
+        return changed, _renew_rejected(rejection, id_map)
 
-    def change_rejected(rows: pa.Table) -> pa.Table:
-        # An id that was mistyped is nobody's: it must not hinder the rotation, nor stay.
-        renewed = _renew(rows, id_map, replaced)
-        return id_map.drop_unknown(renewed)
-
-    rewrite_folder(folder, change, change_rejected)
+    rewrite_folder(folder, change)
     return len(replaced)
+
+
+def _renew_rejected(rejection: Rejected, id_map: IdMap) -> Rejected:
+    """Rejected rows with new pseudonyms, wherever in the row one stands.
+
+    An id that no map knows was mistyped, and is nobody's: it must not hinder the rotation, nor stay.
+    """
+    new, known = id_map.new_by_old, {*id_map.new_by_old.values(), None}
+    parts = {}
+    for name, rows in rejection.rows.items():
+        texts, renewed = to_text(rows, trimmed=True), to_text(rows)
+        for at, column in enumerate(rows.column_names):
+            if column == "row":
+                continue
+            told = [new.get(text, text) for text in texts[column].to_pylist()]
+            if column in IDS:
+                told = [text if text in known else None for text in told]
+            # Built anew: where Arrow marks a text as missing, its bytes stay in the file.
+            renewed = renewed.set_column(at, column, pa.array(told, pa.string()))
+        faults = rejection.faults_of(name)
+        trimmed = faults["found"].str.strip(BLANKS + "\0")
+        found = trimmed.map(lambda text: new.get(text, text))
+        strange = faults["column"].isin(IDS) & ~found.isin(list(new.values()))
+        parts[name] = (faults.assign(found=found.mask(strange, "")), renewed)
+    renewed_rejection = Rejected.of(parts)
+    same = all(
+        renewed_rejection.rows[n].equals(to_text(rows)) for n, rows in rejection.rows.items()
+    )
+    return rejection if same else renewed_rejection
 
 
 def rotate_store(

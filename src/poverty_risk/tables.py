@@ -24,13 +24,13 @@ from poverty_risk.arrow_tables import (
     to_raw_tables,
 )
 from poverty_risk.exceptions import Fault, HistoryError
-from poverty_risk.household_index import HouseholdIndex
+from poverty_risk.household_index import ID, HouseholdIndex
 from poverty_risk.observation import find_end, read_end
-from poverty_risk.rejected import Rejected
+from poverty_risk.rejected import Rejected, to_text
 from poverty_risk.schema import Schema, load_schema
 from poverty_risk.structure import validate_each
 from poverty_risk.windows import parse_as_of_dates
-from poverty_risk.written_folder import REJECTED_FOLDER, WrittenHistory, read_written, write_folder
+from poverty_risk.written_folder import WrittenHistory, read_written, write_folder
 
 __all__ = ["HistoryTables", "digest_tables", "read_history"]
 
@@ -57,6 +57,8 @@ class HistoryTables:
         First day about which nothing is on record any more.
     index
         Where each household's records lie, when that is known already.
+    some
+        Whether these are only some of the households that `rejection` tells of.
 
     Examples
     --------
@@ -78,7 +80,9 @@ class HistoryTables:
         observed_to: pd.Timestamp,
         *,
         index: HouseholdIndex | None = None,
+        some: bool = False,
     ) -> None:
+        self._some = some
         self._schema = schema
         self._records = MappingProxyType(dict(records))
         self._rejection = rejection
@@ -124,7 +128,7 @@ class HistoryTables:
         schema = schema or load_schema("archive")
         raw, faults = to_raw_tables(frames)
         loads = {name: functools.partial(raw.__getitem__, name) for name in raw}
-        return _validate(loads, schema, line, observed_to, faults, Rejected.nothing())
+        return _validate(loads, schema, line, observed_to, faults, Rejected.of({}))
 
     @property
     def schema(self) -> Schema:
@@ -223,6 +227,7 @@ class HistoryTables:
         *,
         line: Mapping[int, float] | None = None,
         observed_to: pd.Timestamp | None = None,
+        some: bool = False,
     ) -> HistoryTables:
         return HistoryTables(
             self._schema,
@@ -231,6 +236,7 @@ class HistoryTables:
             line if line is not None else self._line,
             observed_to if observed_to is not None else self._observed_to,
             index=index,
+            some=some or self._some,
         )
 
     def slice_households(self, start: int, stop: int) -> HistoryTables:
@@ -238,14 +244,14 @@ class HistoryTables:
 
         Tables about villages stay whole. `observed_to` and `rejected` stay those of the whole.
         """
-        return self._derive(*self._index.slice(self._records, start, stop))
+        return self._derive(*self._index.slice(self._records, start, stop), some=True)
 
     def select_households(self, household_ids: Iterable[str]) -> HistoryTables:
         """Only the named households; ids without any record are left out."""
         at = self._index.find(household_ids)
         if len(at) and at[-1] - at[0] + 1 == len(at):
             return self.slice_households(int(at[0]), int(at[-1]) + 1)
-        return self._derive(*self._index.take(self._records, at))
+        return self._derive(*self._index.take(self._records, at), some=True)
 
     def known_before(self, as_of_date: str | pd.Timestamp) -> HistoryTables:
         """What the office knew before a date: the archive as it stood then."""
@@ -277,7 +283,8 @@ class HistoryTables:
         """Write one Parquet file per table, where each household's records are, the line, and what was rejected.
 
         The folder appears whole or not at all. One that holds nothing but tables written before is
-        replaced; until the new one stands, the old state is kept.
+        replaced; until the new one stands, the old state is kept. Of a selection of households only
+        their own rejected rows are written.
 
         Parameters
         ----------
@@ -302,8 +309,16 @@ class HistoryTables:
         }
         end = _find_sure_end(tables)
         digest = digest_tables(self._schema)
-        write_folder(Path(folder), tables, self._line, digest, end, self._index, self._rejection)
+        rejection = self._rejection.filter(self._mark_own) if self._some else self._rejection
+        write_folder(Path(folder), tables, self._line, digest, end, self._index, rejection)
         return Path(folder)
+
+    def _mark_own(self, rows: pa.Table) -> np.ndarray:
+        """Which rejected rows are of these households, or of none."""
+        if ID not in rows.column_names:
+            return np.ones(rows.num_rows, dtype=bool)
+        owners = to_text(rows.select([ID]), trimmed=True)[ID].to_numpy()
+        return np.isin(owners.astype(str), self.households.astype(str))
 
 
 def _validate(
@@ -322,11 +337,9 @@ def _validate(
     if faults:
         raise HistoryError(faults)
     records = {name: item.accepted for name, item in validated.items()}
-    parts = [item.rejected for item in validated.values() if len(item.rejected)]
-    rejected = Rejected.nothing()
-    if parts:
-        rows = {n: item.rejected_rows for n, item in validated.items() if len(item.rejected)}
-        rejected = Rejected(pd.concat(parts, ignore_index=True), rows)
+    rejected = Rejected.of(
+        {n: (item.rejected, item.rejected_rows) for n, item in validated.items()}
+    )
     end = find_end(table["known_date"] for table in records.values()) if end is None else end
     return _told_of(HistoryTables(schema, records, before.join(rejected), line, end))
 
@@ -395,8 +408,8 @@ def read_history(
         if written is not None:
             return _trust(written, declared, given, observed_to)
     loads = {name: functools.partial(read_table_file, path) for name, path in files.items()}
-    # Rows that were rejected before the folder was written, and changed since.
-    before = Rejected.read(folder / REJECTED_FOLDER)
+    # Rows that were rejected before a file was written that is still there.
+    before = Rejected.read(files, sealed=False)
     return _validate(loads, declared, given, observed_to, faults + line_faults, before)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import duckdb
 
 __all__ = [
+    "BLANKS",
     "REJECTED_COLUMNS",
     "ValidatedTable",
     "validate_table",
@@ -30,7 +31,7 @@ EARLIEST, LATEST = "1900-01-01", "2200-01-01"
 LARGEST_EXACT = 2**53
 """Floating-point numbers beyond have lost digits: an id that was read as such a number is no id."""
 LONGEST_FOUND = 200
-_BLANKS = " \t\r\n\u00a0\u3000\ufeff"
+BLANKS = " \t\r\n\u00a0\u3000\ufeff"
 """What stands around a value in exports and is none, beside the NUL that some fill fields up with: also
 full-width and non-breaking spaces."""
 
@@ -82,7 +83,7 @@ def _literal(text: str) -> str:
 
 def _text(column: str) -> str:
     """SQL for a raw cell as text; blank is missing."""
-    return f"NULLIF(TRIM(CAST(raw.{_quote(column)} AS VARCHAR), '{_BLANKS}' || chr(0)), '')"
+    return f"NULLIF(TRIM(CAST(raw.{_quote(column)} AS VARCHAR), '{BLANKS}' || chr(0)), '')"
 
 
 def _given(column: str, item: Column, kind: pa.DataType) -> str:

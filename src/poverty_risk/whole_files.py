@@ -83,7 +83,7 @@ def write_whole_file(path: Path, content: bytes, mode: int = 0o666) -> None:
         os.fsync(file.fileno())
 
 
-def exchange_folder(new: Path, folder: Path, aside: Path) -> None:
+def exchange_folder(new: Path, folder: Path, aside: Path, *, must_go: bool) -> None:
     """Let a new folder take the place of an old one, which is deleted: at no moment both are lost.
 
     Parameters
@@ -94,12 +94,13 @@ def exchange_folder(new: Path, folder: Path, aside: Path) -> None:
         The place; there need not be anything.
     aside
         Where the old one stands until the new one does; killed in between, it is found there.
+    must_go
+        Whether an old one that cannot be deleted is an error, because what is in it is to be forgotten.
 
     Raises
     ------
     OSError
-        The disk refused. Before the exchange all is as it was; afterwards the old one is still aside,
-        because what is to be forgotten must not stay unnoticed.
+        The disk refused; all is as it was, or only the old one is left aside.
 
     Examples
     --------
@@ -109,13 +110,13 @@ def exchange_folder(new: Path, folder: Path, aside: Path) -> None:
     ...     for place in (old, new):
     ...         place.mkdir()
     ...         _ = (place / place.name).write_text("")
-    ...     exchange_folder(new, old, Path(root) / "aside")
+    ...     exchange_folder(new, old, Path(root) / "aside", must_go=True)
     ...     [path.relative_to(root).as_posix() for path in sorted(Path(root).rglob("*"))]
     ['history', 'history/new']
     """
     if folder.is_dir():
         if aside.is_dir():
-            shutil.rmtree(aside)
+            shutil.rmtree(aside, ignore_errors=not must_go)
         folder.rename(aside)
     try:
         new.rename(folder)
@@ -124,7 +125,7 @@ def exchange_folder(new: Path, folder: Path, aside: Path) -> None:
             aside.rename(folder)
         raise
     if aside.is_dir():
-        shutil.rmtree(aside)
+        shutil.rmtree(aside, ignore_errors=not must_go)
 
 
 @contextlib.contextmanager

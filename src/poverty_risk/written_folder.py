@@ -19,14 +19,13 @@ from pyarrow import feather
 
 from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.household_index import ID, HouseholdIndex
-from poverty_risk.rejected import Rejected
+from poverty_risk.rejected import Rejected, is_rejected_file
 from poverty_risk.whole_files import exchange_folder
 
 __all__ = [
     "INDEX_FILE",
     "LINE_FILE",
     "MANIFEST_FILE",
-    "REJECTED_FOLDER",
     "SUFFIXES",
     "Written",
     "WrittenHistory",
@@ -47,14 +46,11 @@ SUFFIXES = (".parquet", ".csv")
 MANIFEST_FILE = "history.json"
 """Which files `write_folder` wrote, with their hashes: what nobody touched is not validated again."""
 
-MANIFEST_FORMAT = 3
+MANIFEST_FORMAT = 2
 """Goes up whenever validation, canonical order or the files change, so that older folders are validated anew."""
 
 INDEX_FILE = "households.arrow"
 """Where each household's rows are, so that ranges of households are read without looking for them."""
-
-REJECTED_FOLDER = "rejected"
-"""What was rejected before the folder was written; only where something was."""
 
 HASHERS = 2
 """Files hashed at a time."""
@@ -118,9 +114,10 @@ def read_written(folder: Path, schema: str) -> WrittenHistory | None:
     if written is None:
         return None
     try:
-        tables = {path.stem: pq.read_table(path) for path in sorted(folder.glob("*.parquet"))}
-        index, rejection = read_index(folder), Rejected.read(folder / REJECTED_FOLDER)
-    except (OSError, pa.ArrowException, HistoryError):
+        files = {path.stem: path for path in sorted(folder.glob("*.parquet"))}
+        tables = {name: pq.read_table(path) for name, path in files.items()}
+        index, rejection = read_index(folder), Rejected.read(files, sealed=True)
+    except (OSError, pa.ArrowException):
         return None
     rows = {n: table.num_rows for n, table in tables.items() if ID in table.column_names}
     # Replaced while it was read: what stands there now is read as any other folder.
@@ -181,15 +178,19 @@ def hash_manifest(folder: Path) -> str | None:
 def _hash_files(folder: Path) -> dict[str, str]:
     paths = [
         path
-        for path in (*sorted(folder.iterdir()), *sorted((folder / REJECTED_FOLDER).glob("*")))
-        if (path.suffix.lower() in SUFFIXES or path.name == INDEX_FILE or path.parent != folder)
+        for path in sorted(folder.iterdir())
+        if (
+            path.suffix.lower() in SUFFIXES
+            or path.name == INDEX_FILE
+            or is_rejected_file(path.name)
+        )
         and not path.name.startswith(".")
     ]
     # The largest first: it would keep one waiting for the other at the end.
     by_size = sorted(paths, key=lambda p: p.stat().st_size if p.is_file() else 0, reverse=True)
     with ThreadPoolExecutor(HASHERS) as pool:
         hashes = dict(zip(by_size, pool.map(_hash_file, by_size), strict=True))
-    return {path.relative_to(folder).as_posix(): hashes[path] for path in paths}
+    return {path.name: hashes[path] for path in paths}
 
 
 def _hash_file(path: Path) -> str:
@@ -225,7 +226,7 @@ def write_folder(
         Digest of the declared tables that the records were validated against.
     end
         Where the data end, so that a reader need not look through all of them; None if unknown.
-    places
+    index
         Where each household's rows are; None for tables that nobody reads by household.
     rejection
         What was rejected; None where that is kept elsewhere.
@@ -235,6 +236,7 @@ def write_folder(
     HistoryError
         The place is taken by something else than tables written before.
     """
+    folder = folder.resolve()  # what stands behind a link changes, not the link
     _check_target(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -249,13 +251,13 @@ def write_folder(
         if index is not None:
             feather.write_feather(index.to_table(), temporary / INDEX_FILE, compression="zstd")
         if rejection is not None:
-            rejection.write(temporary / REJECTED_FOLDER)
+            rejection.write({name: temporary / f"{name}.parquet" for name in tables})
         if line is not None:
             lines = pd.DataFrame({"year": list(line), "line": list(line.values())})
             lines.to_csv(temporary / LINE_FILE, index=False)
         manifest = _describe(temporary, schema, None if end is None else end.date().isoformat())
         (temporary / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        exchange_folder(temporary, folder, find_previous(folder))
+        exchange_folder(temporary, folder, find_previous(folder), must_go=False)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -268,8 +270,10 @@ def find_previous(folder: Path) -> Path:
 def _check_target(folder: Path) -> None:
     if folder.is_dir():
         names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
-        own = (LINE_FILE, MANIFEST_FILE, INDEX_FILE, REJECTED_FOLDER)
-        foreign = sorted(n for n in names if n not in own and not n.endswith(".parquet"))
+        own = (LINE_FILE, MANIFEST_FILE, INDEX_FILE)
+        foreign = sorted(
+            n for n in names if not (n in own or n.endswith(".parquet") or is_rejected_file(n))
+        )
         found = f"{len(foreign)} files that it did not write, such as '{''.join(foreign[:1])}'"
     else:
         foreign, found = [folder.name] * folder.exists(), "a file"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from poverty_risk.batch import COMPUTING
+from poverty_risk.batch import COMPUTING, tell_if_nobody_there
 from poverty_risk.cohort import check_tables, find_conditions
 from poverty_risk.file_lock import hold_lock
 from poverty_risk.history_chunks import find_counties
@@ -105,6 +105,7 @@ def predict_counties(
         }
         for left in output.glob(".spark-*"):  # of a job that was killed
             shutil.rmtree(left)
+        told = dates
         dates = {county: dates[county] for county in made if not made[county].is_complete}
         if dates:
             job = Job(session, history, loaded, task, dates, locale, explain)
@@ -113,7 +114,10 @@ def predict_counties(
                     files = job.write(Path(place))
                 for county, path in files.items():
                     made[county].adopt(path)
-        return {county: place.complete(county) for county, place in made.items()}
+        paths = {county: place.complete(county) for county, place in made.items()}
+    for county, day in told.items():
+        tell_if_nobody_there(paths[county], day)
+    return paths
 
 
 def _ask(

@@ -21,7 +21,7 @@ from poverty_risk.rejected import Rejected, RejectedCounts
 from poverty_risk.schema import Schema
 from poverty_risk.spark.queries import VIEW
 from poverty_risk.tables import HistoryTables, digest_tables
-from poverty_risk.written_folder import REJECTED_FOLDER, find_written
+from poverty_risk.written_folder import find_written
 
 __all__ = ["COUNTY", "SparkHistory", "entity_of", "open_counties", "open_tables", "viewed"]
 
@@ -195,7 +195,9 @@ def _look_at(folder: Path, schema_json: str, digest: str) -> dict[str, Any] | No
         "tables": [path.stem for path in folder.glob("*.parquet")],
         "end": str(history.observed_to.date()),
         "line": None if line is None else {str(year): value for year, value in line.items()},
-        "rejected": Rejected.read(folder / REJECTED_FOLDER).by_household,
+        "rejected": Rejected.read(
+            {path.stem: path for path in folder.glob("*.parquet")}, sealed=True
+        ).by_household,
     }
 
 

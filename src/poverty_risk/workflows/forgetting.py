@@ -165,7 +165,8 @@ def forget_households(
     deleted = _delete_files(config, set(wanted))
     parts = {name: step() for name, step in steps.items()}
     office = _forget_in_office(config, set(wanted))
-    if not (deleted or any(part.removed for part in parts.values()) or any(office.values())):
+    removed = [part.removed + part.rejected for part in parts.values()]
+    if not (deleted or any(removed) or any(office.values())):
         remedy = "Check the ids; what was forgotten already is gone."
         found = f"{len(wanted)} households without any record"
         raise PovertyRiskError(Fault("households", found, "known ones", remedy))

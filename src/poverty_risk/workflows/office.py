@@ -138,11 +138,13 @@ def read_returned(config: Config) -> dict[tuple[str, pd.Timestamp], bool]:
         return {}
     versions = read_office_table(path).sort_values("known_date", kind="stable")
     latest = versions.drop_duplicates("record_id", keep="last")
-    points = zip(
-        latest["household_id"].astype(str), pd.to_datetime(latest["as_of_date"]), strict=True
-    )
-    # Where nobody was at home nobody looked.
-    return dict(zip(points, latest["difficulty_found"].notna().tolist(), strict=True))
+    looked = latest["difficulty_found"].notna()  # where nobody was at home nobody looked
+    days = pd.to_datetime(latest["as_of_date"])
+    found: dict[tuple[str, pd.Timestamp], bool] = {}
+    for household, day, there in zip(latest["household_id"].astype(str), days, looked, strict=True):
+        # A list that was made twice may have two rows of a household.
+        found[household, day] = found.get((household, day), False) or bool(there)
+    return found
 
 
 def _read_rounds(config: Config) -> pd.DataFrame:

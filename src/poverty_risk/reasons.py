@@ -340,14 +340,16 @@ class _Writer:
                 label=spec.name, value=format_value(value, spec.unit, self.locale)
             )
         clauses = [item.text for item in comparators]
-        if raises and self._tells_of_care(spec, value):
+        if raises and self._tells_of_care(spec, value, comparators):
             clauses.append(str(self.words["cautions"][spec.theme]))
         if not clauses:
             return sentence
         told = str(self.words["separator"]).join(clauses)
         return f"{sentence}{self.words['open']}{told}{self.words['close']}"
 
-    def _tells_of_care(self, spec: FeatureSpec, value: Any) -> bool:
+    def _tells_of_care(
+        self, spec: FeatureSpec, value: Any, comparators: tuple[Comparator, ...]
+    ) -> bool:
         """Whether visits or help are told of, which go where trouble is, and read like its reason."""
         if CARE.get(spec.theme) not in self.catalog.tables_of(spec.name) or spec.direction != 0:
             return False
@@ -355,9 +357,8 @@ class _Writer:
             return False
         if spec.aggregator != "days_since_last":
             return bool(value != 0)
-        typical = self.model.reference_.get(spec.name, {}).get("median")
-        # A visit long ago is none of those that trouble brings.
-        return typical is None or bool(value <= typical)
+        # A visit longer ago than others' is none of those that trouble brings.
+        return all(value <= item.value for item in comparators)
 
     def _source(self, tables: tuple[str, ...], known: pd.Timestamp | None) -> str:
         if self.schema is None:

@@ -438,6 +438,9 @@ def test_a_date_before_all_records_is_told(county, folder, caplog):
     caplog.clear()
     predict_risk(county.tables, as_of_date=AS_OF, model=folder, explain=False)
     assert "cohort" not in caplog.text
+    # A household whose records were rejected does not silence it.
+    predict.tell_if_nobody(pd.Series({"not_in_cohort": 9, "rejected_records": 1}), "2011-01-01")
+    assert "None of 10 households" in caplog.text
 
 
 def test_a_date_before_all_records_is_told_once_for_a_county(county, folder, caplog, tmp_path):

@@ -10,7 +10,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from poverty_risk import read_history
@@ -20,6 +23,7 @@ from poverty_risk.exceptions import DeclarationError, HistoryError
 from poverty_risk.features import build_features, load_catalog
 from poverty_risk.retention import RetentionPolicy, forget_before, forget_household
 from poverty_risk.rewriting import read_tables_of, rewrite_folder
+from poverty_risk.tables import HistoryTables
 
 DAY = "2022-01-01"
 
@@ -416,3 +420,100 @@ def test_tables_can_be_rewritten_without_any_change(tmp_path):
     before = (folder / "shock.csv").read_bytes()
     rewrite_folder(folder, lambda _, rejected: ({}, rejected))
     assert (folder / "shock.csv").read_bytes() == before
+
+
+def written(tmp_path, frame, place="h"):
+    """A history of one table, written; rejected rows among it."""
+    return HistoryTables.from_frames({"shock": frame}).write(tmp_path / place)
+
+
+def shocks(*rows):
+    names = ["household_id", "known_date", "loss"]
+    frame = pd.DataFrame(rows, columns=names)
+    return frame.assign(event_date="2022-05-01", kind="flood")
+
+
+def test_forgetting_through_a_link_forgets_at_the_real_place(tmp_path):
+    real = written(tmp_path, shocks(("a", "2022-05-02", 1), ("b", "2022-05-02", 2)))
+    link = tmp_path / "link"
+    link.symlink_to(real)
+    forget_household(link, ["a"])
+    assert link.is_symlink()
+    assert read_history(real).households.tolist() == ["b"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".h.lock", "h", "link"]
+    HistoryTables.from_frames({"shock": shocks(("c", "2022-05-02", 1))}).write(link)
+    assert link.is_symlink()
+    assert read_history(real).households.tolist() == ["c"]
+    # The file behind a linked table would keep the household.
+    (tmp_path / "elsewhere.parquet").write_bytes((real / "shock.parquet").read_bytes())
+    (real / "shock.parquet").unlink()
+    (real / "shock.parquet").symlink_to(tmp_path / "elsewhere.parquet")
+    with pytest.raises(HistoryError, match="table 'shock': found a link to a file elsewhere"):
+        forget_household(real, ["c"])
+
+
+def test_ids_that_came_as_numbers_and_rows_in_one_cell_are_found(tmp_path):
+    frame = shocks((1000.0, "2022-05-02", 1), (2000.0, "2022-05-02", 2), (1000.0, "?", 3))
+    merged = shocks((np.nan, "2022-05-02", 4)).assign(kind="1000;flood;2022-05-02")
+    folder = written(tmp_path, pd.concat([frame, merged]))
+    assert read_history(folder).rejection.by_household.keys() == {"1000"}
+    forgotten = forget_household(folder, ["1000"])
+    assert (forgotten.removed, forgotten.rejected) == (1, 2)
+    assert b"1000" not in b"".join(path.read_bytes() for path in folder.glob("rejected*"))
+    assert forget_household(folder, ["1000"], missing_ok=True).rejected == 0
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai", "America/New_York"])
+def test_the_day_is_that_of_the_office_wherever_the_machine_stands(tmp_path, monkeypatch, zone):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        days = pd.to_datetime(["2022-08-15 00:00", "2022-08-16 00:00", "2022-08-16 23:00"])
+        frame = shocks(("a", None, 1), ("a", None, 2), ("a", None, 3))
+        frame["known_date"] = days.tz_localize("Asia/Shanghai")
+        frame["event_date"] = ["2022-05-01", "2022-05-02", "2022-05-03"]
+        late = frame.assign(event_date="2023-01-01")  # rejected: known before it happened
+        (tmp_path / "raw").mkdir()
+        pd.concat([frame, late]).to_parquet(tmp_path / "raw" / "shock.parquet", index=False)
+        forget_before(tmp_path / "raw", "2022-08-16")
+        assert read_history(tmp_path / "raw")["shock"]["loss"].tolist() == [2, 3]
+        folder = written(tmp_path, pd.concat([frame, late]))
+        forget_before(folder, "2022-08-16")
+        assert read_history(folder).rejected_rows("shock")["loss"].tolist() == ["2", "3"]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_nothing_of_whom_was_forgotten_stays_in_a_file(tmp_path):
+    frame = shocks(*[(f"anna{n}", "2022-05-02", n) for n in range(5)])
+    frame["household_id"] = frame["household_id"].astype("category")
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    frame.to_parquet(folder / "shock.parquet", index=False)
+    forget_household(folder, ["anna3"])
+    kept = pq.read_table(folder / "shock.parquet")["household_id"]
+    assert kept.to_pylist() == ["anna0", "anna1", "anna2", "anna4"]
+    assert not pa.types.is_dictionary(kept.type)
+    # Nor in what a killed write left beside the folder.
+    left = tmp_path / ".raw-writing-x1"
+    left.mkdir()
+    (left / "rejected-shock.arrow").write_text("anna3")
+    forget_household(folder, ["anna3"], missing_ok=True)
+    assert not left.exists()
+
+
+def test_who_is_known_from_rejected_rows_alone_counts(tmp_path):
+    folder = written(tmp_path, shocks(("a", "2022-05-02", 1), ("only", "?", 2)))
+    forgotten = forget_household(folder, ["only"])
+    assert (forgotten.households, forgotten.gone, forgotten.rejected) == (1, 1, 1)
+    assert forgotten.gone_ids == {"only"}
+
+
+def test_rejected_rows_that_cannot_be_looked_through_are_deleted_and_told(tmp_path, caplog):
+    folder = written(tmp_path, shocks(("a", "2022-05-02", 1), ("b", "?", 2)))
+    (folder / "rejected-shock.arrow").write_bytes(b"half of it")
+    (folder / "rejected-notes.arrow").write_bytes(b"the office's own")
+    forget_household(folder, ["b"], missing_ok=True)
+    assert "are deleted: rejected-shock.arrow" in caplog.text
+    assert sorted(path.name for path in folder.glob("rejected*")) == ["rejected-notes.arrow"]

@@ -91,6 +91,24 @@ def test_rejected_rows_get_new_pseudonyms_and_lose_ids_that_are_nobodys(folder, 
     assert not [old for old in (*OLD_IDS, "mistyped") if old.encode() in text]
 
 
+def test_what_a_fault_quotes_of_an_old_pseudonym_goes(folder, tmp_path):
+    good = pd.read_csv(folder / "shock.csv")
+    shifted = good.assign(event_date="60011427145006123" + OLD_IDS[0][-3:], kind="  garbled  ")
+    new = {
+        shifted["event_date"].iloc[0]: "renewed00000000renewed",
+        **dict(zip(OLD_IDS, NEW_IDS, strict=True)),
+    }
+    written = HistoryTables.from_frames({"shock": pd.concat([good, shifted])}).write(tmp_path / "w")
+    rotate_history(written, IdMap(new))
+    tables = read_history(written)
+    assert set(tables.rejected.loc[tables.rejected["column"] == "event_date", "found"]) == {""}
+    assert set(tables.rejected_rows("shock")["kind"]) == {"  garbled  "}
+    assert set(tables.rejected_rows("shock")["event_date"]) == {"renewed00000000renewed"}
+    before = {path: path.stat().st_mtime_ns for path in written.iterdir()}
+    rotate_history(written, IdMap(new))
+    assert before == {path: path.stat().st_mtime_ns for path in written.iterdir()}
+
+
 def test_a_rotation_that_was_interrupted_is_run_again(folder, tmp_path):
     """One table has the new pseudonyms already, the other has not."""
     other = shutil.copytree(folder, tmp_path / "other")

@@ -199,7 +199,12 @@ class Batch:
 
     def _answer(self, tables: HistoryTables, as_of: pd.Timestamp) -> pd.DataFrame:
         answer, _ = predict_with_features(
-            tables, as_of_date=as_of, model=self.model, locale=self.locale, explain=self.explain
+            tables,
+            as_of_date=as_of,
+            model=self.model,
+            locale=self.locale,
+            explain=self.explain,
+            part=True,
         )
         index = pd.MultiIndex.from_product(
             [answer.index, [as_of]], names=["household_id", "as_of_date"]

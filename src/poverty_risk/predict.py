@@ -118,7 +118,7 @@ def predict_risk(
     ...
     poverty_risk.exceptions.ModelFolderError: model folder 'missing': found no manifest.json; ...
     """
-    answer = predict_with_features(
+    return predict_with_features(
         tables,
         as_of_date=as_of_date,
         model=model,
@@ -126,9 +126,6 @@ def predict_risk(
         locale=locale,
         explain=explain,
     )[0]
-    if households is None:
-        tell_if_nobody(answer["status"].value_counts(), as_of_date)
-    return answer
 
 
 def predict_with_features(
@@ -139,6 +136,7 @@ def predict_with_features(
     households: Iterable[str] | None = None,
     locale: str = "zh",
     explain: bool = True,
+    part: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`predict_risk`, and the features that it stands on, for a visit round to go on with.
 
@@ -146,6 +144,8 @@ def predict_with_features(
     ----------
     tables, as_of_date, model, households, locale, explain
         See `predict_risk`.
+    part
+        Whether these are some of a county's households, of which nobody need be in the cohort.
 
     Returns
     -------
@@ -169,7 +169,10 @@ def predict_with_features(
         tables = tables.select_households(asked)
     question = _Question(tables, Asked(as_of, loaded, locale, words, explain), task)
     answers, features = answer_each(question, asked)
-    return answers.to_frame(), features.sort_index(kind="stable")
+    answer = answers.to_frame()
+    if households is None and not part:
+        tell_if_nobody(answer["status"].value_counts(), as_of[0])
+    return answer, features.sort_index(kind="stable")
 
 
 def predict_from_features(
@@ -281,7 +284,8 @@ def tell_if_nobody(statuses: pd.Series, as_of_date: str | pd.Timestamp) -> None:
     as_of_date
         The date asked for.
     """
-    if set(statuses.index[statuses > 0]) == {"not_in_cohort"}:
+    found = set(statuses.index[statuses > 0])
+    if "not_in_cohort" in found and not found & {"ok", "insufficient_data", "error"}:
         logger.warning(
             "None of %s households is in the cohort on %s: is the date right?",
             f"{int(statuses.sum()):,}",

@@ -19,14 +19,13 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import feather
 
-from poverty_risk.database import open_database
-from poverty_risk.validation import BLANKS, REJECTED_COLUMNS
+from poverty_risk.raw_text import name_any, to_text
+from poverty_risk.validation import REJECTED_COLUMNS
 
-__all__ = ["Rejected", "RejectedCounts", "is_rejected_file", "to_text"]
+__all__ = ["Rejected", "RejectedCounts", "find_owners", "rejected_file"]
 
 logger = logging.getLogger(__name__)
 
-PREFIX, SUFFIX = "rejected-", ".arrow"
 ROW, FAULTS, OF = "row", "__faults", b"of"
 TOLD = ("column", "found", "expected")
 """What is told of each fault of a row."""
@@ -68,9 +67,11 @@ class Rejected:
     @property
     def owners(self) -> set[str]:
         """Ids of households that rejected rows are of."""
-        named = [rows for rows in self.rows.values() if "household_id" in rows.column_names]
-        texts = [to_text(rows.select(["household_id"]), trimmed=True) for rows in named]
-        return {owner for text in texts for owner in text["household_id"].to_pylist() if owner}
+        return {owner for rows in self.rows.values() for owner in find_owners(rows) if owner}
+
+    def names(self, household: str) -> bool:
+        """Whether a row holds an id in any of its cells: shifted columns are why rows are rejected."""
+        return any(name_any(rows, {household}).any() for rows in self.rows.values())
 
     def faults_of(self, name: str) -> pd.DataFrame:
         """The faults of a table."""
@@ -90,7 +91,7 @@ class Rejected:
         """
         parts = {}
         for name, file in files.items():
-            path = _beside(file, name)
+            path = file.with_name(rejected_file(name))
             try:
                 if not path.is_file():
                     continue
@@ -113,7 +114,9 @@ class Rejected:
             folded = _fold(to_text(rows), self.faults_of(name))
             sealed = folded.replace_schema_metadata({OF: _hash(files[name])})
             # Not compressed: that nothing of a household is left can then be seen from the bytes.
-            feather.write_feather(sealed, _beside(files[name], name), compression="uncompressed")
+            feather.write_feather(
+                sealed, files[name].with_name(rejected_file(name)), compression="uncompressed"
+            )
 
     @functools.cached_property
     def by_household(self) -> RejectedCounts:
@@ -123,9 +126,7 @@ class Rejected:
         """
         found: dict[str, dict[str, tuple[int, tuple[str, ...]]]] = {}
         for name, table in self.rows.items():
-            if "household_id" not in table.column_names:
-                continue
-            owners = to_text(table.select([ROW, "household_id"]), trimmed=True).to_pandas()
+            owners = pd.DataFrame({ROW: table[ROW].to_numpy(), "household_id": find_owners(table)})
             lines = self.faults_of(name)
             lines = lines[lines["column"] != ""].merge(owners.dropna(), on=ROW)
             lines = lines.sort_values(["household_id", "column"], kind="stable")
@@ -166,30 +167,17 @@ class Rejected:
         return Rejected.of(parts)
 
 
-def is_rejected_file(name: str) -> bool:
-    """Whether a file of a written folder holds rejected rows, by its name."""
-    return name.startswith(PREFIX) and name.endswith(SUFFIX)
+def find_owners(rows: pa.Table) -> list[str | None]:
+    """The household of each raw row; None where that is not known."""
+    if "household_id" not in rows.column_names:
+        return [None] * rows.num_rows
+    found: list[str | None] = to_text(rows.select(["household_id"]), trimmed=True)[0].to_pylist()
+    return found
 
 
-def to_text(table: pa.Table, *, trimmed: bool = False) -> pa.Table:
-    """All cells as text but for the positions of rows; trimmed, blank ones are missing."""
-    blanks = f"'{BLANKS}' || chr(0)"
-    numbers = pa.array(np.arange(table.num_rows, dtype=np.int64))
-    with open_database() as connection:
-        connection.register("raw", table.append_column("__place", numbers))
-        cells = []
-        for name in table.column_names:
-            quoted = '"' + name.replace('"', '""') + '"'
-            text = f"CAST({quoted} AS VARCHAR)"
-            text = f"NULLIF(TRIM({text}, {blanks}), '')" if trimmed else text
-            cells.append(quoted if name == ROW else f"{text} AS {quoted}")
-        query = f"SELECT {', '.join(cells)} FROM raw ORDER BY __place"
-        found: pa.Table = connection.sql(query).to_arrow_table()
-    return found.combine_chunks()
-
-
-def _beside(file: Path, name: str) -> Path:
-    return file.with_name(f"{PREFIX}{name}{SUFFIX}")
+def rejected_file(table: str) -> str:
+    """Name of the file that holds a table's rejected rows."""
+    return f"rejected-{table}.arrow"
 
 
 def _hash(file: Path) -> bytes:

@@ -14,7 +14,7 @@ What is removed, and what stays (`forget_before`):
   stays: the last one known before the day, corrections resolved. It is the one that the office believed
   on that day, even where a correction became known since.
 - Rows that were rejected are no records: of them those stay that were surely known on the day or later
-  and are of no household that goes.
+  and name no household that goes, in whatever cell; rows about villages go by the day as well.
 - Households that were dissolved or moved away, and of which nothing was recorded since, go altogether.
 
 Scores at the day and later are computed as before, but for features that look back beyond it. Dates
@@ -31,14 +31,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field
 
 from poverty_risk.database import open_database
 from poverty_risk.declarations import Declared, read_declaration
 from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.privacy import mask_numbers
-from poverty_risk.rejected import Rejected, to_text
+from poverty_risk.raw_text import name_any, to_text
+from poverty_risk.rejected import Rejected
 from poverty_risk.rewriting import rewrite_folder
 from poverty_risk.schema import Schema, load_schema
 from poverty_risk.windows import parse_as_of_dates
@@ -242,7 +242,7 @@ class OfHouseholds:
 
     def keep_rejected(self, rows: pa.Table) -> np.ndarray:
         """Which rejected rows name none of them, in whatever column."""
-        return ~_name_any(rows, self.households)
+        return ~name_any(rows, self.households)
 
 
 class BeforeDay:
@@ -353,11 +353,22 @@ def _forget(folder: Path, schema: Schema, plan: OfHouseholds | BeforeDay) -> For
         tables: dict[str, pa.Table], rejection: Rejected
     ) -> tuple[dict[str, pa.Table], Rejected]:
         own = _own_tables(schema, tables)
-        marks = plan.mark(own, frozenset(rejection.owners))
+        also = frozenset(filter(rejection.names, getattr(plan, "households", ())))
+        marks = plan.mark(own, also)
         forgotten = count_marks(own, marks)
         left = rejection.filter(plan.keep_rejected)
-        left = left.filter(lambda rows: ~_name_any(rows, forgotten.gone_ids))
-        done.append(replace(forgotten, rejected=rejection.count - left.count))
+        left = left.filter(lambda rows: ~name_any(rows, forgotten.gone_ids))
+        # Of whom nothing but rejected rows was there.
+        lost = (rejection.owners - left.owners) - forgotten.gone_ids - forgotten.left_ids
+        done.append(
+            replace(
+                forgotten,
+                households=forgotten.households + len(lost),
+                gone=forgotten.gone + len(lost),
+                gone_ids=forgotten.gone_ids | lost,
+                rejected=rejection.count - left.count,
+            )
+        )
         changed = {
             name: table.filter(pa.array(marks[name] != REMOVED))
             for name, table in own.items()
@@ -367,16 +378,6 @@ def _forget(folder: Path, schema: Schema, plan: OfHouseholds | BeforeDay) -> For
 
     rewrite_folder(folder, change)
     return done[0]
-
-
-def _name_any(rows: pa.Table, households: frozenset[str]) -> np.ndarray:
-    """Which rows hold one of the ids in any cell: shifted columns are why rows are rejected."""
-    texts = to_text(rows, trimmed=True)
-    wanted, named = pa.array(sorted(households), pa.string()), np.zeros(rows.num_rows, dtype=bool)
-    for column in texts.column_names:
-        if pa.types.is_string(texts[column].type):
-            named |= pc.is_in(texts[column], wanted).to_numpy()
-    return named
 
 
 def _own_tables(schema: Schema, tables: Mapping[str, pa.Table]) -> dict[str, pa.Table]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,12 +17,15 @@ import pyarrow.parquet as pq
 from poverty_risk.arrow_tables import find_table_files, read_table_file
 from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.file_lock import hold_lock
-from poverty_risk.rejected import Rejected, is_rejected_file
+from poverty_risk.raw_text import decode
+from poverty_risk.rejected import Rejected, rejected_file
 from poverty_risk.sources.delivery import Delivery
 from poverty_risk.sources.raw import Converted
 from poverty_risk.sources.store import Store
 from poverty_risk.whole_files import exchange_folder
-from poverty_risk.written_folder import INDEX_FILE, MANIFEST_FILE, find_previous
+from poverty_risk.written_folder import INDEX_FILE, MANIFEST_FILE, find_previous, find_unfinished
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["read_tables_of", "rewrite_folder", "rewrite_store"]
 
@@ -53,7 +57,7 @@ def read_tables_of(folder: str | Path) -> dict[str, pa.Table]:
     ...     read_tables_of(folder)["shock"].num_rows
     1
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     _recover_folder(folder)
     paths, faults = find_table_files(folder)
     raw = {}
@@ -104,28 +108,33 @@ def rewrite_folder(
     ...     (folder / "shock.csv").read_text().split()
     ['"household_id"', '"b"']
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()  # what stands behind a link changes, not the link
     with hold_lock(folder, f"history folder '{folder.name}'"):
         tables = read_tables_of(folder)
         paths, _ = find_table_files(folder)
         before = Rejected.read(paths, sealed=False)
         changed, rejection = change(tables, before)
-        # Rejected rows of a file that is not there any more are nobody's to keep.
-        stale = {path.name for path in folder.iterdir() if is_rejected_file(path.name)}
-        stale = stale if len(stale) != len(before.rows) else set()
-        if not changed and rejection is before and not stale:
+        # Rejected rows of a file that is not there any more, or that cannot be read, nobody can look through.
+        rejects = {rejected_file(name): name for name in paths}
+        there = [name for name in rejects if (folder / name).exists()]
+        lost = [name for name in there if rejects[name] not in before.rows]
+        if not changed and rejection is before and not lost:
             return
-        replaced = {paths[name].name for name in changed} | {MANIFEST_FILE, INDEX_FILE}
+        _check_no_links([paths[name] for name in changed])
+        if lost:
+            told = ", ".join(lost)
+            logger.warning("Rejected rows of tables that were exchanged are deleted: %s.", told)
+        replaced = {paths[name].name for name in changed} | {MANIFEST_FILE, INDEX_FILE, *there}
         temporary = _beside(folder, "rewriting")
 
         def leave_out(place: str, names: list[str]) -> set[str]:
-            own = Path(place) == folder  # of what lies deeper everything is kept
-            return {n for n in names if own and (n in replaced or is_rejected_file(n))}
+            # Of what lies deeper everything is kept.
+            return replaced.intersection(names) if Path(place) == folder else set()
 
         with _exchanging(folder, temporary):
             shutil.copytree(folder, temporary, ignore=leave_out)
             for name, table in changed.items():
-                _write(table, temporary / paths[name].name)
+                _write(decode(table), temporary / paths[name].name)
                 shutil.copymode(paths[name], temporary / paths[name].name)
             rejection.write({name: temporary / path.name for name, path in paths.items()})
 
@@ -171,7 +180,7 @@ def rewrite_store(
     ...         print(Store(f"{root}/store").deliveries())
     ()
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     store = Store(folder)
     with hold_lock(folder, f"store '{folder.name}'"):
         _recover_folder(folder)
@@ -195,6 +204,17 @@ def _read_whole(store: Store, delivery: Delivery) -> tuple[Converted, ...]:
     """The sheets of a delivery; what is private of all of them is with the first."""
     first, *rest = store.read(delivery)
     return (dataclasses.replace(first, private=store.read_private(delivery)), *rest)
+
+
+def _check_no_links(paths: list[Path]) -> None:
+    """What is behind a link would stay as it is."""
+    faults = [
+        Fault(f"table '{path.stem}'", "a link to a file elsewhere", "a file", "Put the file there.")
+        for path in paths
+        if path.is_symlink()
+    ]
+    if faults:
+        raise HistoryError(faults)
 
 
 def _write(table: pa.Table, path: Path) -> None:
@@ -226,7 +246,7 @@ def _exchanging(folder: Path, temporary: Path) -> Iterator[None]:
     Raises
     ------
     HistoryError
-        The disk refused; the folder is as it was.
+        The disk refused. The folder is as it was, unless only the old one could not be deleted.
     """
     try:
         yield
@@ -254,8 +274,12 @@ def _recover_folder(folder: Path) -> None:
                 shutil.rmtree(previous)
             else:
                 previous.rename(folder)
-        if (temporary := _beside(folder, "rewriting")).is_dir():
-            shutil.rmtree(temporary)
+        left = [_beside(folder, "rewriting")]
+        if folder.parent.is_dir():
+            left += folder.parent.glob(f"{find_unfinished(folder)}*")
+        for temporary in left:
+            if temporary.is_dir():
+                shutil.rmtree(temporary)
     except OSError as error:
         found = f"an old state that cannot be removed ({error.strerror})"
         place, remedy = f"folder '{folder.name}'", f"Remove '{previous.name}' beside it."

@@ -22,12 +22,12 @@ import pyarrow.compute as pc
 
 from poverty_risk.exceptions import Fault, HistoryError, PovertyRiskError
 from poverty_risk.privacy import hash_id
-from poverty_risk.rejected import Rejected, to_text
+from poverty_risk.raw_text import to_text
+from poverty_risk.rejected import Rejected
 from poverty_risk.rewriting import rewrite_folder, rewrite_store
 from poverty_risk.sources.forgotten import read_tombstones, write_tombstones
 from poverty_risk.sources.raw import Converted
 from poverty_risk.sources.store import Store
-from poverty_risk.validation import BLANKS
 from poverty_risk.whole_files import write_private_table
 
 __all__ = ["IdMap", "rotate_history", "rotate_lookup", "rotate_store"]
@@ -188,32 +188,38 @@ def rotate_history(folder: str | Path, id_map: IdMap) -> int:
 
 
 def _renew_rejected(rejection: Rejected, id_map: IdMap) -> Rejected:
-    """Rejected rows with new pseudonyms, wherever in the row one stands.
+    """Rejected rows with new pseudonyms, where one is a whole cell, in whatever column.
 
     An id that no map knows was mistyped, and is nobody's: it must not hinder the rotation, nor stay.
+    What a fault quotes of such a cell is left out: it may be a part of the old pseudonym.
     """
-    new, known = id_map.new_by_old, {*id_map.new_by_old.values(), None}
-    parts = {}
+    new, known = id_map.new_by_old, set(id_map.new_by_old.values())
+    parts, changed = {}, False
     for name, rows in rejection.rows.items():
         texts, renewed = to_text(rows, trimmed=True), to_text(rows)
+        faults = rejection.faults_of(name)
         for at, column in enumerate(rows.column_names):
             if column == "row":
                 continue
-            told = [new.get(text, text) for text in texts[column].to_pylist()]
-            if column in IDS:
-                told = [text if text in known else None for text in told]
-            # Built anew: where Arrow marks a text as missing, its bytes stay in the file.
-            renewed = renewed.set_column(at, column, pa.array(told, pa.string()))
-        faults = rejection.faults_of(name)
-        trimmed = faults["found"].str.strip(BLANKS + "\0")
-        found = trimmed.map(lambda text: new.get(text, text))
-        strange = faults["column"].isin(IDS) & ~found.isin(list(new.values()))
-        parts[name] = (faults.assign(found=found.mask(strange, "")), renewed)
-    renewed_rejection = Rejected.of(parts)
-    same = all(
-        renewed_rejection.rows[n].equals(to_text(rows)) for n, rows in rejection.rows.items()
-    )
-    return rejection if same else renewed_rejection
+            cells, trimmed = renewed[column].to_pylist(), texts[column].to_pylist()
+            strange = [column in IDS and cell is not None and cell not in known for cell in trimmed]
+            told = [
+                new.get(text, None if nobody else cell)
+                for text, nobody, cell in zip(trimmed, strange, cells, strict=True)
+            ]
+            moved = [
+                row
+                for row, a, b in zip(rows["row"].to_pylist(), told, cells, strict=True)
+                if a != b
+            ]
+            if moved:
+                changed = True
+                # Built anew: where Arrow marks a text as missing, its bytes stay in the file.
+                renewed = renewed.set_column(at, column, pa.array(told, pa.string()))
+                quoted = (faults["column"] == column) & faults["row"].isin(moved)
+                faults["found"] = faults["found"].mask(quoted, "")
+        parts[name] = (faults, renewed)
+    return Rejected.of(parts) if changed else rejection
 
 
 def rotate_store(

@@ -141,7 +141,8 @@ class Table(Declared):
         if missing:
             message = f"key columns that are not declared: {', '.join(missing)}"
             raise ValueError(message)
-        clash = [name for name in self.columns if name in (*self.id_columns, *_RESERVED)]
+        reserved = {*self.id_columns, *_RESERVED}
+        clash = [name for name in self.columns if name.casefold() in reserved]
         if clash:
             message = f"columns that every table has, or reserved names: {', '.join(clash)}"
             raise ValueError(message)

@@ -24,9 +24,9 @@ from poverty_risk.arrow_tables import (
     to_raw_tables,
 )
 from poverty_risk.exceptions import Fault, HistoryError
-from poverty_risk.household_index import ID, HouseholdIndex
+from poverty_risk.household_index import HouseholdIndex
 from poverty_risk.observation import find_end, read_end
-from poverty_risk.rejected import Rejected, to_text
+from poverty_risk.rejected import Rejected, find_owners
 from poverty_risk.schema import Schema, load_schema
 from poverty_risk.structure import validate_each
 from poverty_risk.windows import parse_as_of_dates
@@ -314,11 +314,9 @@ class HistoryTables:
         return Path(folder)
 
     def _mark_own(self, rows: pa.Table) -> np.ndarray:
-        """Which rejected rows are of these households, or of none."""
-        if ID not in rows.column_names:
-            return np.ones(rows.num_rows, dtype=bool)
-        owners = to_text(rows.select([ID]), trimmed=True)[ID].to_numpy()
-        return np.isin(owners.astype(str), self.households.astype(str))
+        """Which rejected rows are of these households."""
+        own = set(self.households)
+        return np.array([owner in own for owner in find_owners(rows)], dtype=bool)
 
 
 def _validate(

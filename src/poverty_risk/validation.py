@@ -12,13 +12,13 @@ import pyarrow.compute as pc
 
 from poverty_risk.database import open_database
 from poverty_risk.exceptions import Fault, HistoryError
+from poverty_risk.raw_text import BLANKS, LARGEST_EXACT, with_local_days
 from poverty_risk.schema import ARROW_TYPES, Column, Table
 
 if TYPE_CHECKING:
     import duckdb
 
 __all__ = [
-    "BLANKS",
     "REJECTED_COLUMNS",
     "ValidatedTable",
     "validate_table",
@@ -28,12 +28,7 @@ REJECTED_COLUMNS = ("table", "row", "column", "found", "expected")
 EARLIEST, LATEST = "1900-01-01", "2200-01-01"
 """Dates outside are typing errors: nobody alive was born before, no plan reaches beyond."""
 
-LARGEST_EXACT = 2**53
-"""Floating-point numbers beyond have lost digits: an id that was read as such a number is no id."""
 LONGEST_FOUND = 200
-BLANKS = " \t\r\n\u00a0\u3000\ufeff"
-"""What stands around a value in exports and is none, beside the NUL that some fill fields up with: also
-full-width and non-breaking spaces."""
 
 _KINDS = {
     "string": ("VARCHAR", "text (ids kept as numbers: whole and of at most 15 digits)"),
@@ -161,18 +156,10 @@ def _rules(table: Table, raw: pa.Table) -> list[_Rule]:
     return rules
 
 
-def _with_local_days(raw: pa.Table) -> pa.Table:
-    """Times with a time zone as the office's clock showed them: its day counts, not that of UTC."""
-    for at, field in enumerate(raw.schema):
-        if pa.types.is_timestamp(field.type) and field.type.tz is not None:
-            raw = raw.set_column(at, field.name, pc.local_timestamp(raw[at]))
-    return raw
-
-
 def _load(connection: duckdb.DuckDBPyConnection, table: Table, raw: pa.Table) -> list[_Rule]:
     """Make the typed table, and the list of the rows that break a rule."""
     numbers = pa.array(np.arange(raw.num_rows, dtype=np.int64))
-    connection.register("raw_rows", _with_local_days(raw).append_column("__row", numbers))
+    connection.register("raw_rows", with_local_days(raw).append_column("__row", numbers))
     types = {field.name: field.type for field in raw.schema}
     selected = [
         f"{_typed(column, item, types.get(column, pa.null()))} AS {_quote(column)}"

@@ -19,7 +19,7 @@ from pyarrow import feather
 
 from poverty_risk.exceptions import Fault, HistoryError
 from poverty_risk.household_index import ID, HouseholdIndex
-from poverty_risk.rejected import Rejected, is_rejected_file
+from poverty_risk.rejected import Rejected, rejected_file
 from poverty_risk.whole_files import exchange_folder
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Written",
     "WrittenHistory",
     "find_previous",
+    "find_unfinished",
     "find_written",
     "hash_manifest",
     "read_index",
@@ -46,7 +47,7 @@ SUFFIXES = (".parquet", ".csv")
 MANIFEST_FILE = "history.json"
 """Which files `write_folder` wrote, with their hashes: what nobody touched is not validated again."""
 
-MANIFEST_FORMAT = 2
+MANIFEST_FORMAT = 3
 """Goes up whenever validation, canonical order or the files change, so that older folders are validated anew."""
 
 INDEX_FILE = "households.arrow"
@@ -176,15 +177,11 @@ def hash_manifest(folder: Path) -> str | None:
 
 
 def _hash_files(folder: Path) -> dict[str, str]:
+    names = {INDEX_FILE, *(rejected_file(path.stem) for path in folder.glob("*.parquet"))}
     paths = [
         path
         for path in sorted(folder.iterdir())
-        if (
-            path.suffix.lower() in SUFFIXES
-            or path.name == INDEX_FILE
-            or is_rejected_file(path.name)
-        )
-        and not path.name.startswith(".")
+        if (path.suffix.lower() in SUFFIXES or path.name in names) and not path.name.startswith(".")
     ]
     # The largest first: it would keep one waiting for the other at the end.
     by_size = sorted(paths, key=lambda p: p.stat().st_size if p.is_file() else 0, reverse=True)
@@ -239,7 +236,7 @@ def write_folder(
     folder = folder.resolve()  # what stands behind a link changes, not the link
     _check_target(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=find_unfinished(folder), dir=folder.parent))
     try:
         for name, table in tables.items():
             pq.write_table(
@@ -267,13 +264,18 @@ def find_previous(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}-previous")
 
 
+def find_unfinished(folder: Path) -> str:
+    """How the names of folders begin that are written beside a folder, to take its place."""
+    return f".{folder.name}-writing-"
+
+
 def _check_target(folder: Path) -> None:
     if folder.is_dir():
         names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
-        own = (LINE_FILE, MANIFEST_FILE, INDEX_FILE)
-        foreign = sorted(
-            n for n in names if not (n in own or n.endswith(".parquet") or is_rejected_file(n))
-        )
+        tables = [name for name in names if name.endswith(".parquet")]
+        own = {LINE_FILE, MANIFEST_FILE, INDEX_FILE, *tables}
+        own |= {rejected_file(Path(name).stem) for name in tables}
+        foreign = sorted(set(names) - own)
         found = f"{len(foreign)} files that it did not write, such as '{''.join(foreign[:1])}'"
     else:
         foreign, found = [folder.name] * folder.exists(), "a file"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from poverty_risk.consistency.spec import ConsistencyRule
+from poverty_risk.raw_text import to_text
 from poverty_risk.tables import HistoryTables
 
 __all__ = ["find_rejected"]
@@ -34,7 +35,9 @@ def find_rejected(
         As the findings of a query: ids, dates (missing where they cannot be read) and values.
     """
     assert rule.rejected is not None
-    rejected, rows = tables.rejected, tables.rejected_rows(table)
+    rejected = tables.rejected
+    raw = tables.rejection.rows.get(table)
+    rows = tables.rejected_rows(table) if raw is None else to_text(raw).to_pandas()
     column = "found" if rule.rejected.found is not None else "expected"
     wanted = rule.rejected.found or rule.rejected.expected
     about = rejected[(rejected["table"] == table) & (rejected[column] == wanted)]

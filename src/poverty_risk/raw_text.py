@@ -1,0 +1,112 @@
+"""Raw cells as text: the same text for the same cell, whatever type the file that it came in gave it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from poverty_risk.database import open_database
+
+__all__ = ["BLANKS", "LARGEST_EXACT", "decode", "name_any", "to_text", "with_local_days"]
+
+BLANKS = " \t\r\n\u00a0\u3000\ufeff"
+"""What stands around a value in exports and is none, beside the NUL that some fill fields up with: also
+full-width and non-breaking spaces."""
+
+LARGEST_EXACT = 2**53
+"""Floating-point numbers beyond have lost digits: an id that was read as such a number is no id."""
+
+_BETWEEN = re.compile(r"[^\w.\-]+")
+"""What stands between values where a whole row, or a list, got into one cell."""
+
+
+def with_local_days(raw: pa.Table) -> pa.Table:
+    """Times with a time zone as the office's clock showed them: its day counts, not that of UTC."""
+    for at, field in enumerate(raw.schema):
+        if pa.types.is_timestamp(field.type) and field.type.tz is not None:
+            raw = raw.set_column(at, field.name, pc.local_timestamp(raw[at]))
+    return raw
+
+
+def decode(table: pa.Table) -> pa.Table:
+    """Without dictionaries, which keep the values of rows that are gone."""
+    for at, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(at, field.name, table[at].cast(field.type.value_type))
+    return table
+
+
+def to_text(table: pa.Table, *, trimmed: bool = False) -> pa.Table:
+    """All cells as text, newly written.
+
+    Parameters
+    ----------
+    table
+        Raw rows; a column ``row`` of positions stays as it is.
+    trimmed
+        Without the blanks around a value; blank cells are missing.
+
+    Returns
+    -------
+    Table
+        In the order of the rows. Whole numbers have no point, days no time, and NaN is missing.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> to_text(pa.table({"household_id": [1000.0, None], "kind": [" flood", ""]}), trimmed=True).to_pydict()
+    {'household_id': ['1000', None], 'kind': ['flood', None]}
+    """
+    raw = decode(with_local_days(table))
+    numbers = pa.array(np.arange(raw.num_rows, dtype=np.int64))
+    cells = []
+    for field in raw.schema:
+        name = '"' + field.name.replace('"', '""') + '"'
+        if field.name == "row":
+            cells.append(name)
+            continue
+        text = _as_varchar(name, field.type)
+        text = f"NULLIF(TRIM({text}, '{BLANKS}' || chr(0)), '')" if trimmed else text
+        cells.append(f"{text} AS {name}")
+    with open_database() as connection:
+        connection.register("raw", raw.append_column("__place", numbers))
+        query = f"SELECT {', '.join(cells)} FROM raw ORDER BY __place"
+        found: pa.Table = connection.sql(query).to_arrow_table()
+    return found.combine_chunks()
+
+
+def _as_varchar(name: str, kind: pa.DataType) -> str:
+    """SQL for a raw cell as text."""
+    if pa.types.is_null(kind):
+        return "CAST(NULL AS VARCHAR)"
+    if pa.types.is_floating(kind):
+        # Numbers with gaps come as 123.0: the same as 123 elsewhere.
+        whole = f"{name} = ROUND({name}) AND ABS({name}) < {LARGEST_EXACT}"
+        number = f"CAST(CAST({name} AS BIGINT) AS VARCHAR)"
+        return f"CASE WHEN isnan({name}) THEN NULL WHEN {whole} THEN {number} ELSE CAST({name} AS VARCHAR) END"
+    if pa.types.is_timestamp(kind):
+        day = f"CAST(CAST({name} AS DATE) AS VARCHAR)"
+        midnight = f"{name} = date_trunc('day', {name})"
+        return f"CASE WHEN {midnight} THEN {day} ELSE CAST({name} AS VARCHAR) END"
+    return f"CAST({name} AS VARCHAR)"
+
+
+def name_any(rows: pa.Table, values: Container[str]) -> np.ndarray:
+    """Which raw rows hold one of some values, as a whole cell or as a part of one, shape (n,)."""
+    texts, named = to_text(rows, trimmed=True), np.zeros(rows.num_rows, dtype=bool)
+    for column in texts.column_names:
+        if column == "row":
+            continue
+        coded = texts[column].combine_chunks().dictionary_encode()
+        told = [_holds(text, values) for text in coded.dictionary.to_pylist()]
+        codes = coded.indices.fill_null(len(told)).to_numpy()
+        named |= np.array([*told, False], dtype=bool)[codes]
+    return named
+
+
+def _holds(text: str, values: Container[str]) -> bool:
+    return text in values or any(part in values for part in _BETWEEN.split(text))

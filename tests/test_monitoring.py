@@ -74,7 +74,7 @@ def _rebuild(tables: HistoryTables, frames: _Frames) -> HistoryTables:
     changed = HistoryTables.from_frames(dict(frames), tables.schema)
     records = {name: tables.arrow(name) for name in tables.names}
     records |= {name: changed.arrow(name) for name in changed.names}
-    nothing = Rejected.nothing()
+    nothing = Rejected.of({})
     return HistoryTables(tables.schema, records, nothing, tables.line, tables.observed_to)
 
 

@@ -231,7 +231,7 @@ def test_card_of_one_household(visited):
     assert result.exit_code == 0, result.output
     (path,) = (visited["out"] / "cards").glob("*_en.html")
     text = path.read_text(encoding="utf-8")
-    assert re.search("In (about|fewer than) [0-9]+ of 1(00|,000) such households", text)
+    assert re.search("(About|Fewer than) [0-9]+ of 1(00|,000) such households", text)
     assert household not in text
 
 

@@ -277,8 +277,16 @@ def test_reasons_raise_first_then_lower_and_gaps_are_said(fitted, locale):
             )
             assert reason.is_gap == (reason.value is None)
             assert "nan" not in reason.text
-    texts = {reason.text for reasons in found for reason in reasons if reason.is_gap}
-    assert texts == (
+    # Here households without a wage on record do better, which is no news for an officer:
+    missing = features["wage_last_ever"].iloc[:300].isna().to_numpy()
+    theme = explanation.by_theme.columns[0]
+    assert (explanation.by_theme.loc[missing, theme] < 0).any()
+    assert not any(reason.is_gap for reasons in found for reason in reasons)
+    # where they do worse, it is told as a gap.
+    turned = RiskModel(model.catalog, n_estimators=30, calibration=None, early_stopping_rounds=None)
+    turned.fit(features, features["wage_last_ever"].isna().astype(float))
+    worse = build_reasons(explain_risk(turned, features.iloc[:300]), turned, locale)
+    assert {reason.text for reasons in worse for reason in reasons if reason.is_gap} == (
         {"数据缺口：没有“wage_last_ever”的记录，请核实"}
         if locale == "zh"
         else {"Data gap: there is no record of “wage_last_ever”; please check"}
@@ -294,7 +302,7 @@ def test_data_gaps_name_what_is_usually_known(fitted):
 
 def test_risk_in_words_of_households():
     assert describe_risk(0.034, "12mo", "en").startswith(
-        "In about 3 of 100 such households this happens within 12 months"
+        "About 3 of 100 such households will have this outcome within 12 months"
     )
     assert describe_risk(0.0042, "12mo", "zh").startswith(
         "每1000户这样的农户中，约有4户会在12个月内"
@@ -304,12 +312,12 @@ def test_risk_in_words_of_households():
 @pytest.mark.parametrize(
     ("risk", "between", "zh", "en"),
     [
-        (0.08, (0.052, 0.119), "每100户这样的农户中，约有8户（大致范围5至12户）会在", "In about 8 of 100 such households (rough range: 5 to 12) this happens within"),
+        (0.08, (0.052, 0.119), "每100户这样的农户中，约有8户（大致范围5至12户）会在", "About 8 of 100 such households (rough range: 5 to 12) will have this outcome within"),
         # One base in a sentence, though the upper end alone would be told of a hundred.
-        (0.012, (0.004, 0.03), "每1000户这样的农户中，约有12户（大致范围4至30户）会在", "In about 12 of 1,000 such households (rough range: 4 to 30) this happens within"),
-        (0.0003, (0.0001, 0.0011), "每1000户这样的农户中，不到1户（大致范围0至2户）会在", "In fewer than 1 of 1,000 such households (rough range: 0 to 2) this happens within"),
-        (0.41, (0.0, 0.78), "每100户这样的农户中，约有41户（很不确定）会在", "In about 41 of 100 such households (a very rough guess) this"),
-        (0.08, (np.nan, np.nan), "每100户这样的农户中，约有8户会在", "In about 8 of 100 such households this happens within"),
+        (0.012, (0.004, 0.03), "每1000户这样的农户中，约有12户（大致范围4至30户）会在", "About 12 of 1,000 such households (rough range: 4 to 30) will have this outcome within"),
+        (0.0003, (0.0001, 0.0011), "每1000户这样的农户中，不到1户（大致范围0至2户）会在", "Fewer than 1 of 1,000 such households (rough range: 0 to 2) will have this outcome within"),
+        (0.41, (0.0, 0.78), "每100户这样的农户中，约有41户（很不确定）会在", "About 41 of 100 such households (a very rough guess) will"),
+        (0.08, (np.nan, np.nan), "每100户这样的农户中，约有8户会在", "About 8 of 100 such households will have this outcome within"),
     ],
 )  # fmt: skip
 def test_the_range_stands_beside_the_risk_out_of_as_many_households(risk, between, zh, en):

@@ -225,6 +225,8 @@ def build_reasons(
                 pushes = sign * values[row, members[theme]]
                 strongest = [i for i in np.argsort(-pushes, kind="stable") if pushes[i] > 0]
                 name = writer.choose([columns[members[theme][i]] for i in strongest], row)
+                if not raises and writer.says_nothing_good(name, row):
+                    continue
                 points = total * float(slope[row])
                 told[raises].append(writer.write(name, row, total, points, share))
         found.append(HouseholdReasons(tuple(told[True]), tuple(told[False]), left_out))
@@ -263,6 +265,12 @@ class _Writer:
             if not _is_missing(self.data.value(name, row)) or self._ask(name) is not None:
                 return name
         return ranked[0]
+
+    def says_nothing_good(self, name: str, row: int) -> bool:
+        """Whether a lower risk goes with what nobody knows, or with nobody having looked."""
+        spec = self.catalog[name]
+        looks = spec.theme == "visits" and CARE["visits"] in self.catalog.tables_of(name)
+        return _is_missing(self.data.value(name, row)) or (looks and spec.direction == 0)
 
     def _ask(self, name: str) -> str | None:
         words = self.catalog[name].words.get(self.locale)  # type: ignore[call-overload]
@@ -445,11 +453,11 @@ def describe_risk(
     Examples
     --------
     >>> describe_risk(0.12, "12mo", "en", "newly identified as a monitored household")
-    'In about 12 of 100 such households this happens within 12 months: newly identified as a monitored household'
+    'About 12 of 100 such households will have this outcome within 12 months: newly identified as a monitored household'
     >>> describe_risk(0.12, "6mo", "en", "dibao", between=(0.07, 0.19))
-    'In about 12 of 100 such households (rough range: 7 to 19) this happens within 6 months: dibao'
+    'About 12 of 100 such households (rough range: 7 to 19) will have this outcome within 6 months: dibao'
     >>> describe_risk(0.42, "6mo", "en", "dibao", between=(0.07, 0.89))
-    'In about 42 of 100 such households (a very rough guess) this happens within 6 months: dibao'
+    'About 42 of 100 such households (a very rough guess) will have this outcome within 6 months: dibao'
     """
     words = load_locale(locale)["reasons"]
     key, base = ("of_hundred", 100) if risk >= 0.02 else ("of_hundred_rare", 1000)

@@ -17,6 +17,7 @@ from poverty_risk.data_gaps import catalog_of, find_data_gaps
 from poverty_risk.explain import RiskExplanation, explain_risk
 from poverty_risk.privacy import hash_id, mask_id
 from poverty_risk.reasons import (
+    WIDEST_RANGE,
     HouseholdReasons,
     Reason,
     build_reasons,
@@ -149,6 +150,9 @@ class _CardWriter:
         confidence = "low"
         if at is not None and not unlike:
             confidence = _confidence(len(gaps), reasons.left_out, quality)
+            low, high = self._between(at) or (0.0, 0.0)
+            if confidence == "high" and high - low > WIDEST_RANGE:
+                confidence = "medium"  # beside "a very rough guess" it would contradict itself
         codes = sorted(row.get("rule_codes") or (), key=lambda code: -self.severity.get(code, 0))
         rules = tuple(self.rule_texts.get(code, code) for code in codes)
         is_reserve, by_lot = bool(row["is_reserve"]), row["why"] == "random"
@@ -182,7 +186,7 @@ class _CardWriter:
             themes=() if at is None else self._themes(at),
             accounts=self.accounts.get(household, ()),
             changes=self._changes(household),
-            alternatives=self._alternatives(household, str(row["tier"]), model_tier),
+            alternatives=self._alternatives(household, row, model_tier),
             similar=(self.round.similar or {}).get(household, ""),
             checks=self._checks(reasons),
             options=self.policies.options(kinds, self.locale),
@@ -223,10 +227,13 @@ class _CardWriter:
         whose = str(self.texts["by_rule"]).format(tier=names[tier], model=names[model_tier])
         return f"{told}{self.words['sentence_separator']}{whose}"
 
-    def _alternatives(self, household: str, tier: str, model_tier: str | None) -> tuple[str, ...]:
+    def _alternatives(
+        self, household: str, row: pd.Series, model_tier: str | None
+    ) -> tuple[str, ...]:
         """What the model would say, with a word where a rule holds the tier all the same."""
         told = tuple((self.round.alternatives or {}).get(household, ()))
-        if model_tier in (None, tier):
+        tier = str(row["tier"])
+        if row["severity"] != tier or model_tier is None:
             return told
         stays = str(self.texts["rules_stay"]).format(tier=self.words["tiers"][tier])
         return tuple(f"{text}{stays}" for text in told)

@@ -116,7 +116,7 @@ class CardFacts:
     risk
         Calibrated probability; missing when the household is visited without one.
     risk_text
-        "In about x of 100 such households (rough range: y to z) ..."; empty without a risk.
+        "About x of 100 such households (rough range: y to z) ..."; empty without a risk.
     rank_text
         Rank within village and township.
     reasons, lowering

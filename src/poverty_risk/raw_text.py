@@ -62,37 +62,51 @@ def to_text(table: pa.Table, *, trimmed: bool = False) -> pa.Table:
     {'household_id': ['1000', None], 'kind': ['flood', None]}
     """
     raw = decode(with_local_days(table))
-    numbers = pa.array(np.arange(raw.num_rows, dtype=np.int64))
-    cells = []
+    columns = {}
     for field in raw.schema:
-        name = '"' + field.name.replace('"', '""') + '"'
-        if field.name == "row":
-            cells.append(name)
-            continue
-        text = _as_varchar(name, field.type)
-        text = f"NULLIF(TRIM({text}, '{BLANKS}' || chr(0)), '')" if trimmed else text
-        cells.append(f"{text} AS {name}")
-    with open_database() as connection:
-        connection.register("raw", raw.append_column("__place", numbers))
-        query = f"SELECT {', '.join(cells)} FROM raw ORDER BY __place"
-        found: pa.Table = connection.sql(query).to_arrow_table()
-    return found.combine_chunks()
+        values = raw[field.name].combine_chunks()
+        if field.name != "row":
+            texts = _write(values)
+            # Built anew: where Arrow marks a text as missing, its bytes stay.
+            values = _trim(texts) if trimmed else pa.array(texts.to_pylist(), pa.string())
+        columns[field.name] = values
+    return pa.table(columns)
 
 
-def _as_varchar(name: str, kind: pa.DataType) -> str:
-    """SQL for a raw cell as text."""
+def _trim(texts: pa.Array) -> pa.Array:
+    cut = pc.utf8_trim(texts, characters=BLANKS + "\0")
+    return pc.if_else(pc.equal(cut, ""), pa.scalar(None, pa.string()), cut)
+
+
+def _write(values: pa.Array) -> pa.Array:
+    """Cells as text; kinds that files seldom have by a query, which takes longer to begin than to answer."""
+    kind = values.type
+    if kind in (pa.string(), pa.large_string(), pa.string_view()):
+        return values.cast(pa.string())
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_date(kind):
+        return values.cast(pa.string())
     if pa.types.is_null(kind):
-        return "CAST(NULL AS VARCHAR)"
+        return pa.nulls(len(values), pa.string())
     if pa.types.is_floating(kind):
-        # Numbers with gaps come as 123.0: the same as 123 elsewhere.
-        whole = f"{name} = ROUND({name}) AND ABS({name}) < {LARGEST_EXACT}"
-        number = f"CAST(CAST({name} AS BIGINT) AS VARCHAR)"
-        return f"CASE WHEN isnan({name}) THEN NULL WHEN {whole} THEN {number} ELSE CAST({name} AS VARCHAR) END"
+        return _write_numbers(values.cast(pa.float64()))
     if pa.types.is_timestamp(kind):
-        day = f"CAST(CAST({name} AS DATE) AS VARCHAR)"
-        midnight = f"{name} = date_trunc('day', {name})"
-        return f"CASE WHEN {midnight} THEN {day} ELSE CAST({name} AS VARCHAR) END"
-    return f"CAST({name} AS VARCHAR)"
+        days = values.cast(pa.date32(), safe=False)
+        clock = pc.strftime(values.cast(pa.timestamp("s"), safe=False), "%Y-%m-%d %H:%M:%S")
+        midnight = pc.equal(days.cast(kind), values)
+        return pc.if_else(midnight, days.cast(pa.string()), clock)
+    with open_database() as connection:
+        connection.register("raw", pa.table({"cell": values, "place": np.arange(len(values))}))
+        query = "SELECT CAST(cell AS VARCHAR) AS text FROM raw ORDER BY place"
+        found: pa.Table = connection.sql(query).to_arrow_table()
+    return found["text"].combine_chunks()
+
+
+def _write_numbers(values: pa.Array) -> pa.Array:
+    # Numbers with gaps come as 123.0: the same as 123 elsewhere.
+    known = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
+    whole = pc.and_(pc.equal(known, pc.round(known)), pc.less(pc.abs(known), LARGEST_EXACT))
+    counts = pc.if_else(whole, known, pa.scalar(None, pa.float64())).cast(pa.int64())
+    return pc.coalesce(counts.cast(pa.string()), known.cast(pa.string()))
 
 
 def name_any(rows: pa.Table, values: Container[str]) -> np.ndarray:

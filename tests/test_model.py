@@ -16,8 +16,9 @@ from poverty_risk.explain import explain_risk
 from poverty_risk.features import Catalog, FeatureSpec
 from poverty_risk.model import PredictionTask, RiskModel
 from poverty_risk.model_columns import FEW_ROWS, ModelColumns
-from poverty_risk.reasons import build_reasons, describe_risk
+from poverty_risk.reasons import build_reasons
 from poverty_risk.reliability import compute_calibration_slope
+from poverty_risk.risk_sentence import describe_risk
 from poverty_risk.schema import load_schema
 from poverty_risk.splits import TemporalSplit
 

@@ -341,13 +341,13 @@ def test_summary_tells_the_figures() -> None:
         == {
             "Visit list": "9 households",
             "Reserve list": "3 households",
-            "Expected returns reached": "813% of all expected",  # 8, and 12.5 % as a whole per cent
+            "Expected outcomes reached": "813% of all expected",  # 8, and 12.5 % as a whole per cent
             "Households assessed": "1,397 households",
         }
-        or tiles["Expected returns reached"] == "812% of all expected"
+        or tiles["Expected outcomes reached"] == "812% of all expected"
     )
     panels = panels_of(page)
-    ways = panels["Expected returns reached with the same number of visits"]
+    ways = panels["Expected outcomes reached with the same number of visits"]
     assert rows_of(ways) == [
         ["this list", "", "8"],
         ["rules alone", "", "5"],

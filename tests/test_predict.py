@@ -148,7 +148,7 @@ def test_explained_households_tell_range_and_what_is_unusual(county, folder, who
     told.loc[told.index[:2], ["risk", "risk_low", "risk_high"]] = [0.08, 0.03, 0.19]
     text = render_explained(told, told.index[:2], "12mo", "en")
     first, second = text.split("\n## ")[1:]
-    assert "About 8 of 100 such households (rough range: 3 to 19) will happens" in first
+    assert "About 8 of 100 such households (rough range: 3 to 19) will have" in first
     assert "Unusual case" not in first
     assert "**Unusual case**: unlike any: wage; check these entries first" in second
     bare = whole.drop(columns=["risk_low", "risk_high", "unlike"])  # of an older release

@@ -18,10 +18,10 @@ from poverty_risk import (
 )
 from poverty_risk.config import load_config
 from poverty_risk.exceptions import DeclarationError, FeatureError
-from poverty_risk.reasons import WIDEST_RANGE
 from poverty_risk.report.dossier import build_visit_facts
 from poverty_risk.report.facts import scope_to_role
 from poverty_risk.risk_intervals import build_risk_intervals
+from poverty_risk.risk_sentence import WIDEST_RANGE
 from poverty_risk.similar import build_similar_index
 from poverty_risk.tables import HistoryTables
 

@@ -16,13 +16,10 @@ from poverty_risk.features.spec import FeatureSpec
 from poverty_risk.kept_facts import keep_per_fit
 from poverty_risk.model import RiskModel
 from poverty_risk.model_columns import ModelRows
-from poverty_risk.risk_intervals import count_between
 from poverty_risk.wording import (
     format_date,
-    format_horizon,
     format_value,
     load_locale,
-    round_size,
     write_sentence,
 )
 
@@ -31,7 +28,6 @@ __all__ = [
     "HouseholdReasons",
     "Reason",
     "build_reasons",
-    "describe_risk",
     "is_about_health",
 ]
 
@@ -41,9 +37,6 @@ MOST_LOWERING = 2
 
 SMALLEST_SHARE = 0.02
 """A theme with less than this share of all movement is no reason."""
-
-WIDEST_RANGE = 0.5
-"""Between ends further apart a risk may be almost anything: numbers would look like knowledge."""
 
 CARE = {"visits": "visit", "assistance": "assistance"}
 """Themes of reasons that say where care goes, and the table that tells of it."""
@@ -425,53 +418,6 @@ def _is_missing(value: Any) -> bool:
 def is_about_health(spec: FeatureSpec) -> bool:
     """Whether a feature tells of somebody's health, whatever its words say."""
     return spec.theme == "health" or spec.risk_type in HEALTH_RISK_TYPES
-
-
-def describe_risk(
-    risk: float,
-    horizon: str,
-    locale: str = "zh",
-    outcome: str = "",
-    between: tuple[float, float] | None = None,
-) -> str:
-    """A risk in words: of 100 (or 1,000) such households about so many.
-
-    Parameters
-    ----------
-    risk
-        Calibrated probability.
-    horizon
-        How far ahead it looks.
-    locale
-        Language.
-    outcome
-        Name of the outcome, which is told as what it is: being identified is no return to poverty.
-    between
-        Ends of the risk's interval, told in brackets as a rough range, or as a guess where it is so wide
-        that its ends say nothing; None or missing ends: no range.
-
-    Examples
-    --------
-    >>> describe_risk(0.12, "12mo", "en", "newly identified as a monitored household")
-    'About 12 of 100 such households will have this outcome within 12 months: newly identified as a monitored household'
-    >>> describe_risk(0.12, "6mo", "en", "dibao", between=(0.07, 0.19))
-    'About 12 of 100 such households (rough range: 7 to 19) will have this outcome within 6 months: dibao'
-    >>> describe_risk(0.42, "6mo", "en", "dibao", between=(0.07, 0.89))
-    'About 42 of 100 such households (a very rough guess) will have this outcome within 6 months: dibao'
-    """
-    words = load_locale(locale)["reasons"]
-    key, base = ("of_hundred", 100) if risk >= 0.02 else ("of_hundred_rare", 1000)
-    count, beside = int(round_size(risk * base)), ""
-    if between is not None and not np.isnan(between).any():
-        low, high = count_between(*between, base)
-        wide = between[1] - between[0] > WIDEST_RANGE
-        beside = str(words["between_wide" if wide else "between"]).format(low=low, high=high)
-    return str(words[key if count else "fewer_than_one"]).format(
-        count=count,
-        between=beside,
-        horizon=format_horizon(horizon, locale),
-        outcome=outcome or words["some_outcome"],
-    )
 
 
 def texts(reasons: Iterable[Reason], *, raises: bool) -> list[str]:

@@ -190,7 +190,9 @@ def _fold(rows: pa.Table, faults: pd.DataFrame) -> pa.Table:
     places = pd.Index(rows[ROW].to_numpy()).get_indexer(pd.Index(faults[ROW]))
     order = np.argsort(places, kind="stable")
     ends = np.cumsum(np.bincount(places, minlength=rows.num_rows))
-    cells = [pa.array(faults[name].iloc[order], pa.string(), from_pandas=True) for name in TOLD]
+    # From objects: pandas may keep a column in several pieces, of which no struct can be made.
+    told = faults[list(TOLD)].iloc[order].to_numpy(dtype=object)
+    cells = [pa.array(told[:, at], pa.string(), from_pandas=True) for at in range(len(TOLD))]
     lines = pa.StructArray.from_arrays(cells, names=list(TOLD))
     lists = pa.ListArray.from_arrays(pa.array(np.append(0, ends), pa.int32()), lines)
     return rows.append_column(FAULTS, lists)

@@ -17,11 +17,9 @@ from poverty_risk.data_gaps import catalog_of, find_data_gaps
 from poverty_risk.explain import RiskExplanation, explain_risk
 from poverty_risk.privacy import hash_id, mask_id
 from poverty_risk.reasons import (
-    WIDEST_RANGE,
     HouseholdReasons,
     Reason,
     build_reasons,
-    describe_risk,
     is_about_health,
 )
 from poverty_risk.report.accounts import build_accounts
@@ -30,6 +28,7 @@ from poverty_risk.report.policies import PolicyTable
 from poverty_risk.report.round import Round, choose_told, name_outcome, tell_run
 from poverty_risk.risk_change import RiskChange, explain_change
 from poverty_risk.risk_intervals import build_risk_intervals, has_intervals
+from poverty_risk.risk_sentence import WIDEST_RANGE, describe_risk
 from poverty_risk.unlike import find_unlike
 from poverty_risk.wording import format_value, load_locale
 

@@ -10,8 +10,8 @@ import pandas as pd
 
 from poverty_risk.evaluation import Evaluation
 from poverty_risk.privacy import hash_id, mask_id
-from poverty_risk.reasons import describe_risk
 from poverty_risk.report.health import tells_of_health
+from poverty_risk.risk_sentence import describe_risk
 from poverty_risk.wording import format_value, load_locale
 
 __all__ = ["build_comparison", "build_priority_table", "render_explained", "render_priority_csv"]

@@ -225,20 +225,21 @@ class OfHouseholds:
     def __init__(self, households: frozenset[str], *, missing_ok: bool) -> None:
         self.households, self.missing_ok = households, missing_ok
 
-    def mark(
-        self, tables: Mapping[str, pa.Table], also: frozenset[str] = frozenset()
-    ) -> dict[str, np.ndarray]:
-        """What becomes of each row, by table; households `also` are named elsewhere."""
-        ids = {name: _text(table, ID) for name, table in tables.items()}
-        found = {h for column in ids.values() for h in set(column) & self.households}
-        found |= self.households & also
-        if (unknown := len(self.households - found)) and not self.missing_ok:
-            fault = f"{unknown} of {len(self.households)} households without any record"
-            raise HistoryError(Fault("households", fault, "known ones", "Check the ids."))
+    def mark(self, tables: Mapping[str, pa.Table]) -> dict[str, np.ndarray]:
+        """What becomes of each row, by table."""
         return {
-            name: np.where(np.isin(column, list(self.households)), REMOVED, KEPT)
-            for name, column in ids.items()
+            name: np.where(np.isin(_text(table, ID), list(self.households)), REMOVED, KEPT)
+            for name, table in tables.items()
         }
+
+    def check(self, forgotten: Forgotten, rejection: Rejected | None = None) -> None:
+        """Refuse households of which there was no record, nor a rejected row that names them."""
+        unknown = self.households - forgotten.gone_ids
+        if rejection is not None:
+            unknown = frozenset(one for one in unknown if not rejection.names(one))
+        if unknown and not self.missing_ok:
+            fault = f"{len(unknown)} of {len(self.households)} households without any record"
+            raise HistoryError(Fault("households", fault, "known ones", "Check the ids."))
 
     def keep_rejected(self, rows: pa.Table) -> np.ndarray:
         """Which rejected rows name none of them, in whatever column."""
@@ -251,11 +252,7 @@ class BeforeDay:
     def __init__(self, schema: Schema, policy: RetentionPolicy, day: pd.Timestamp) -> None:
         self.schema, self.policy, self.day = schema, policy, day
 
-    def mark(
-        self,
-        tables: Mapping[str, pa.Table],
-        also: frozenset[str] = frozenset(),  # noqa: ARG002 - as the other plan is asked
-    ) -> dict[str, np.ndarray]:
+    def mark(self, tables: Mapping[str, pa.Table]) -> dict[str, np.ndarray]:
         """What becomes of each row, by table."""
         ended: set[str] = set()
         main = self.policy.household
@@ -353,9 +350,10 @@ def _forget(folder: Path, schema: Schema, plan: OfHouseholds | BeforeDay) -> For
         tables: dict[str, pa.Table], rejection: Rejected
     ) -> tuple[dict[str, pa.Table], Rejected]:
         own = _own_tables(schema, tables)
-        also = frozenset(filter(rejection.names, getattr(plan, "households", ())))
-        marks = plan.mark(own, also)
+        marks = plan.mark(own)
         forgotten = count_marks(own, marks)
+        if isinstance(plan, OfHouseholds):
+            plan.check(forgotten, rejection)
         left = rejection.filter(plan.keep_rejected)
         left = left.filter(lambda rows: ~name_any(rows, forgotten.gone_ids))
         # Of whom nothing but rejected rows was there.

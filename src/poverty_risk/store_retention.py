@@ -134,6 +134,8 @@ def _forget(
         tables = _put_together(deliveries, schema)
         marks = plan.mark(tables)
         done.append(count_marks(tables, marks))
+        if isinstance(plan, OfHouseholds):
+            plan.check(done[0])
         kept = _filter(deliveries, tables, marks)
         marked = _mark_forgotten(folder, deliveries, kept, plan, day)
         if isinstance(plan, OfHouseholds):

@@ -116,6 +116,13 @@ CHOICES = {
     "six_leaves_half_logistic_c_0.0005": Choice(
         settings=SIX_LEAVES | {"logistic": 0.5, "logistic_c": 0.0005}
     ),
+    "first_interview_too": Choice(
+        cohort="seen", settings=SIX_LEAVES | {"logistic": 0.5, "n_estimators": 600}
+    ),
+    "first_interview_too_larger_leaves": Choice(
+        cohort="seen",
+        settings=SIX_LEAVES | {"logistic": 0.5, "n_estimators": 600, "min_child_samples": 300},
+    ),
     "logistic_as_trees": Choice(settings={"logistic": 1.0, "n_estimators": 1}),
     "learned_from_the_scored_alone": Choice(cohort=None),
     "logistic_on_the_scored": Choice(cohort=None, settings=None),

@@ -14,7 +14,7 @@ from poverty_risk.datasets import read_eph
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs/eph.yaml"
 FOLDER = str(ROOT.parent / "shared/data/eph")
-COHORTS = ("everyone", "lifted", "not_poor")
+COHORTS = ("seen", "everyone", "lifted", "not_poor")
 LABELS = ("poor_at_12mo", "poor_within_12mo")
 HORIZON = "12mo"
 
@@ -66,7 +66,7 @@ def read_study(
     tables, catalog = read_eph(folder, quarters), pr.load_catalog("eph")
     dates = list(dates)
     points = {cohort: pr.build_prediction_points(tables, dates, cohort) for cohort in COHORTS}
-    broad = points["everyone"]
+    broad = points["seen"]
     labels = pd.DataFrame(
         {label: pr.label_returns(tables, broad, HORIZON, label) for label in LABELS}
     ).dropna(how="all")

@@ -20,7 +20,6 @@ import numpy as np
 import pandas as pd
 from eph_panel import CONFIG, FOLDER, Study, read_study
 from measuring import peak_memory_gb, run_script
-from scipy.special import logit
 
 from poverty_risk import RiskModel
 from poverty_risk.baselines import IncomeRule, LogisticBaseline, VulnerabilityBaseline
@@ -30,14 +29,11 @@ from poverty_risk.evaluation import compute_budget_table
 
 METRICS = ("auc", "average_precision")
 BUDGET = 0.10
-ENSEMBLE = "ours and logistic"
-"""Mean of the log-odds of ours and of logistic regression on the broad cohort: the candidate that
-`eph_choices` found best on earlier periods."""
 Fitted = Callable[[pd.DataFrame], np.ndarray]
 
 
 def fit_ours(config: Config, study: Study, name: str, rows: pd.Series) -> RiskModel:
-    """The trees that ``poverty-risk train`` boosts; an order needs no calibration."""
+    """The trees that ``poverty-risk train`` makes; an order needs no calibration."""
     task = config.tasks[name]
     settings = config.model.model_dump() | {"calibration": None, "n_folds": 2, "n_refits": 0}
     model = RiskModel(
@@ -127,8 +123,6 @@ def predict_all(config: Config, study: Study, name: str, seconds: int) -> dict[s
         risks[peer] = pd.Series(risk, labels.index, name="margin")
         took[peer] = round(time.perf_counter() - began, 1)
         print(f"{name}: {peer} {took[peer]} s", flush=True)
-    risks[ENSEMBLE] = (risks["ours"] + logit(risks["logistic, broad cohort"])) / 2
-    took[ENSEMBLE] = round(took["ours"] + took["logistic, broad cohort"], 1)
     return {"labels": labels, "risks": risks, "seconds": took, "learned_from": len(rows)}
 
 
@@ -148,7 +142,7 @@ def tell(found: dict[str, Any], study: Study, replicates: int) -> dict[str, Any]
         "learned_from": found["learned_from"],
         "cities": int(study.villages.loc[labels.index].nunique()),
     }
-    others = [peer for peer in risks if peer not in ("ours", ENSEMBLE)]
+    others = [peer for peer in risks if peer != "ours"]
     by = {"households": None, "cities": study.villages.loc[labels.index]}
     results = {
         unit: bootstrap_metrics(
@@ -164,12 +158,11 @@ def tell(found: dict[str, Any], study: Study, replicates: int) -> dict[str, Any]
             row = results["households"].intervals.loc[(peer, metric)]
             told[metric] = [round(float(row[key]), 4) for key in ("estimate", "low", "high")]
             for unit, result in results.items():
-                for name, side in (("ours", "ours"), ("ensemble", ENSEMBLE)):
-                    if side != peer and (side, peer, metric) in result.differences.index:
-                        lead = result.differences.loc[(side, peer, metric)]
-                        told[f"lead_of_{name}_{metric}_{unit}"] = [
-                            round(float(lead[key]), 4) for key in ("difference", "low", "high")
-                        ]
+                if peer != "ours":
+                    lead = result.differences.loc[("ours", peer, metric)]
+                    told[f"lead_of_ours_{metric}_{unit}"] = [
+                        round(float(lead[key]), 4) for key in ("difference", "low", "high")
+                    ]
         figures[peer] = told
     return figures
 

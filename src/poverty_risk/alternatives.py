@@ -22,6 +22,10 @@ SHOWN_IN_PERCENT = ("ratio", "share", "change", "variation")
 RARE = 0.05
 """Share of training households at each end whose values are not proposed."""
 
+FARTHEST = 0.5
+"""Share of training households that may lie between now and what is proposed: to pass more than half
+of all households within a horizon is nothing that somebody could work towards."""
+
 ROWS_AT_ONCE = 200_000
 """Changed households that are put to the trees in one call: some hundred megabytes."""
 
@@ -81,7 +85,7 @@ def find_alternatives(
     -------
     list of list of Alternative
         One list per row, the smallest change first. Empty for a household in the lowest tier, and
-        where no two changes suffice.
+        where no two such changes suffice.
 
     Raises
     ------
@@ -90,10 +94,10 @@ def find_alternatives(
 
     Notes
     -----
-    Only features that the catalogue calls changeable are changed, only towards a lower risk, and only
-    those that are known. The trees' own split points are the only places where a risk can change, and
-    with monotone constraints it only falls on the way: bisection over them finds the smallest change
-    of each feature exactly. Where no single change suffices, each pair is searched: for every value
+    Only features that the catalogue calls changeable are changed, only towards a lower risk, only
+    those that are known, and none past more than half of the training households. The trees' own
+    split points are the only places where a risk can change, and with monotone constraints it only
+    falls on the way: bisection over them finds the smallest change of each feature exactly. Where no single change suffices, each pair is searched: for every value
     of the first, the smallest value of the second. It is what the model would say; features that
     belong together in life are changed one by one here, and nothing promises that a changed life
     would have the changed risk.
@@ -168,10 +172,13 @@ class _Lever:
         self.grid = grid
 
     def count(self, now: np.ndarray) -> np.ndarray:
-        """Number of values on the way to a lower risk."""
+        """Number of values on the way to a lower risk, as far as may be proposed."""
+        shares, here = self._share_below(self.values), self._share_below(now)
         if self.up:
-            return np.asarray(len(self.values) - np.searchsorted(self.values, now, side="right"))
-        return np.asarray(np.searchsorted(self.values, now, side="left"))
+            end = np.searchsorted(shares, here + FARTHEST, side="right")
+            return np.asarray((end - np.searchsorted(self.values, now, side="right")).clip(0))
+        end = np.searchsorted(shares, here - FARTHEST, side="left")
+        return np.asarray((np.searchsorted(self.values, now, side="left") - end).clip(0))
 
     def value(self, now: np.ndarray, step: np.ndarray) -> np.ndarray:
         """The value `step` steps on, 0 the nearest."""
@@ -183,9 +190,10 @@ class _Lever:
 
     def cost(self, now: np.ndarray, value: np.ndarray) -> np.ndarray:
         """Share of households that lie between now and the value."""
-        shares = np.linspace(0, 1, len(self.grid))
-        below = np.interp(np.minimum(now, value), self.grid, shares)
-        return np.asarray(np.interp(np.maximum(now, value), self.grid, shares) - below)
+        return np.asarray(abs(self._share_below(value) - self._share_below(now)))
+
+    def _share_below(self, values: np.ndarray) -> np.ndarray:
+        return np.asarray(np.interp(values, self.grid, np.linspace(0, 1, len(self.grid))))
 
 
 class _Search:

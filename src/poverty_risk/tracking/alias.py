@@ -9,11 +9,12 @@ then looks whether the alias is still where the decision found it, and moves it.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from poverty_risk.exceptions import Fault, PovertyRiskError
 
-__all__ = ["LONGEST_CLAIM", "claim_alias", "read_alias"]
+__all__ = ["LONGEST_CLAIM", "claim_alias", "read_alias", "read_if_there"]
 
 LONGEST_CLAIM = 600.0
 """Seconds after which a claim whose run has not ended is taken for that of a program that died."""
@@ -95,10 +96,13 @@ def _is_at_work(client: Any, run_id: str) -> bool:
 
 def _read_run(client: Any, run_id: str | None) -> Any:
     """What MLflow knows about a run; None when it was deleted for good."""
-    if not run_id:
-        return None
+    return read_if_there(lambda: client.get_run(run_id).info) if run_id else None
+
+
+def read_if_there(read: Callable[[], Any]) -> Any:
+    """What MLflow answers; None where it has no such thing."""
     try:
-        return client.get_run(run_id).info
+        return read()
     except Exception as error:
         if getattr(error, "error_code", None) != "RESOURCE_DOES_NOT_EXIST":
             raise

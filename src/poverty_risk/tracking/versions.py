@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from poverty_risk.exceptions import Fault, ModelFolderError
-from poverty_risk.tracking.alias import read_alias
+from poverty_risk.tracking.alias import read_alias, read_if_there
 from poverty_risk.tracking.connection import open_store, resolve_uri, sqlite_file
 
 __all__ = ["RegisteredVersion", "find_registered", "find_version"]
@@ -56,12 +56,12 @@ def find_version(
     Returns
     -------
     RegisteredVersion or None
-        The version; None when no version has this alias.
+        The version; None when no version has this number or alias.
 
     Raises
     ------
     ModelFolderError
-        No such store, model or version, or a URI of another model.
+        No such store, or a URI of another model.
 
     Examples
     --------
@@ -88,8 +88,10 @@ def find_version(
     with open_store(uri, f"'{name}', '{which}'", ModelFolderError) as mlflow:
         client = mlflow.MlflowClient()
         if wanted.isdigit():
-            return RegisteredVersion(name, str(client.get_model_version(name, wanted).version))
-        holder = read_alias(client, name, wanted)
+            found = read_if_there(lambda: client.get_model_version(name, wanted))
+            holder = None if found is None else str(found.version)
+        else:
+            holder = read_alias(client, name, wanted)
     return None if holder is None else RegisteredVersion(name, holder)
 
 

@@ -168,7 +168,7 @@ def _find_both(
     faults = []
     if new is None:
         faults.append(
-            Fault("challenger", f"no version '{challenger}'", "a registered one", "Register it.")
+            Fault("challenger", f"no version '{challenger}'", "a registered one", "Train it first.")
         )
     if champion is not None and old is None:
         faults.append(

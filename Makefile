@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# In two runs of neighbouring tests: what a module prepares is prepared once, not by both processes.
+# Each process takes neighbouring tests: what a module prepares is prepared once, not by both.
 PYTEST_ARGS ?= -n 2 --dist worksteal
 # Threads of two test processes would wait for each other by spinning: see benchmarks/company.py.
 export GOMP_SPINCOUNT ?= 1000

@@ -3,8 +3,8 @@
 Run with ``python benchmarks/eph_choices.py``; the figures are printed and kept in ``results/``. Each
 choice is fitted three times, on the dates whose outcomes were known at the start of a year, and tested
 on the lifts of that year (2007, 2008, 2009). Differences to the first choice are means over the years,
-with intervals over households, the same resamples for all. All fits have the same small number of
-trees: the table orders choices, it is no result.
+with intervals over households, the same resamples for all. The number of
+trees is part of the choice, nothing stops early: the table orders choices, it is no result.
 """
 
 from __future__ import annotations

@@ -285,7 +285,7 @@ def test_first_interviews_are_followed_by_the_third(tmp_path: Path) -> None:
     tables = read_eph(panel.write(tmp_path))
     points = build_prediction_points(tables, ["2008-04-01", "2009-04-01", "2009-07-01"], "seen")
     at = label_returns(tables, points, "12mo", "poor_at_12mo")
-    # Third and fourth interviews are no points to learn from; the second would have been at another date.
+    # Of all interviews, the first alone: the third and the fourth are no points to learn from.
     assert set(points.index.get_level_values("as_of_date")) == {pd.Timestamp("2008-04-01")}
     found = at.droplevel("as_of_date")
     assert found.dropna().to_dict() == {"falls_1": 1, "stays_up_1": 0}

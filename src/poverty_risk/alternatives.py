@@ -97,10 +97,10 @@ def find_alternatives(
     Only features that the catalogue calls changeable are changed, only towards a lower risk, only
     those that are known, and none past more than half of the training households. The trees' own
     split points are the only places where a risk can change, and with monotone constraints it only
-    falls on the way: bisection over them finds the smallest change of each feature exactly. Where no single change suffices, each pair is searched: for every value
-    of the first, the smallest value of the second. It is what the model would say; features that
-    belong together in life are changed one by one here, and nothing promises that a changed life
-    would have the changed risk.
+    falls on the way: bisection over them finds the smallest change of each feature exactly. Where no
+    single change suffices, each pair is searched: for every value of the first, the smallest value of
+    the second. It is what the model would say; features that belong together in life are changed one
+    by one here, and nothing promises that a changed life would have the changed risk.
 
     Examples
     --------

@@ -82,11 +82,14 @@ class Choice:
     settings
         Parameters of the model that differ from `SETTINGS`; None: logistic regression as scikit-learn
         fits it, without steps or directions.
+    graded
+        Spread that labels are graded by, for trees to learn from; 0: they are not.
     """
 
     left_out: tuple[str, ...] = ()
     cohort: str | None = "everyone"
     settings: Mapping[str, Any] | None = field(default_factory=dict)
+    graded: float = 0.0
 
     def fit(
         self, study: Study, rows: pd.Series, cohort: str
@@ -99,11 +102,13 @@ class Choice:
             return lambda asked: logit(regression.predict_proba(asked[names])[:, 1])
         task = study.task(LABEL, cohort)
         model = RiskModel(study.catalog.select(names), task, **(SETTINGS | dict(self.settings)))
-        model.fit(learned, rows)
+        model.fit(learned, rows, graded=study.grade(rows, self.graded))
         return lambda asked: model.margin(asked).to_numpy()
 
 
 SIX_LEAVES = {"num_leaves": 6, "max_depth": 3, "n_estimators": 300}
+LARGER_LEAVES = SIX_LEAVES | {"logistic": 0.5, "n_estimators": 600, "min_child_samples": 300}
+MORE_TREES = LARGER_LEAVES | {"n_estimators": 1000}
 CHOICES = {
     "features_before": Choice(tuple(ADDED)),
     "all_features": Choice(),
@@ -119,10 +124,11 @@ CHOICES = {
     "first_interview_too": Choice(
         cohort="seen", settings=SIX_LEAVES | {"logistic": 0.5, "n_estimators": 600}
     ),
-    "first_interview_too_larger_leaves": Choice(
-        cohort="seen",
-        settings=SIX_LEAVES | {"logistic": 0.5, "n_estimators": 600, "min_child_samples": 300},
-    ),
+    "first_interview_too_larger_leaves": Choice(cohort="seen", settings=LARGER_LEAVES),
+    "first_interview_too_more_trees": Choice(cohort="seen", settings=MORE_TREES),
+    "graded_0.25": Choice(cohort="seen", settings=MORE_TREES, graded=0.25),
+    "graded_0.5": Choice(cohort="seen", settings=MORE_TREES, graded=0.5),
+    "graded_0.8": Choice(cohort="seen", settings=MORE_TREES, graded=0.8),
     "logistic_as_trees": Choice(settings={"logistic": 1.0, "n_estimators": 1}),
     "learned_from_the_scored_alone": Choice(cohort=None),
     "logistic_on_the_scored": Choice(cohort=None, settings=None),

@@ -16,6 +16,7 @@ CONFIG = ROOT / "configs/eph.yaml"
 FOLDER = str(ROOT.parent / "shared/data/eph")
 COHORTS = ("seen", "everyone", "lifted", "not_poor")
 LABELS = ("poor_at_12mo", "poor_within_12mo")
+GRADED_LABEL = "poor_at_12mo"
 HORIZON = "12mo"
 
 
@@ -37,6 +38,8 @@ class Study:
         Whether a point belongs to a cohort, one column each.
     villages
         City of each point.
+    ratios
+        What the label of `GRADED_LABEL` looks at: income over the line a year later.
     """
 
     catalog: pr.Catalog
@@ -45,6 +48,7 @@ class Study:
     labels: pd.DataFrame
     cohorts: pd.DataFrame
     villages: pd.Series
+    ratios: pd.Series
 
     def rows(self, label: str, cohort: str, first: str | None, last: str) -> pd.Series:
         """Labels of a cohort between two as-of dates, both included, missing ones left out."""
@@ -53,6 +57,10 @@ class Study:
         if first is not None:
             chosen &= dates >= pd.Timestamp(first)
         return self.labels.loc[chosen, label].dropna().rename("label")
+
+    def grade(self, rows: pd.Series, spread: float) -> pd.Series | None:
+        """Labels of `GRADED_LABEL` graded by how near the household came; None for a spread of 0."""
+        return pr.grade_labels(rows, self.ratios.loc[rows.index], spread) if spread else None
 
     def task(self, label: str, cohort: str) -> pr.PredictionTask:
         """The task of a label and a cohort."""
@@ -79,4 +87,5 @@ def read_study(
         labels,
         pd.DataFrame(cohorts, index=index),
         broad.loc[index, "village_id"],
+        pr.measure_returns(tables, pd.DataFrame(index=index), HORIZON, GRADED_LABEL),
     )

@@ -39,8 +39,13 @@ def fit_ours(config: Config, study: Study, name: str, rows: pd.Series) -> RiskMo
     model = RiskModel(
         study.catalog, study.task(task.label, task.cohort), seed=config.seed, **settings
     )
-    features, scored = study.features.loc[rows.index], study.cohorts.loc[rows.index, task.cohort]
-    return model.fit(features, rows, scored=scored, groups=study.villages.loc[rows.index])
+    return model.fit(
+        study.features.loc[rows.index],
+        rows,
+        scored=study.cohorts.loc[rows.index, task.cohort],
+        groups=study.villages.loc[rows.index],
+        graded=study.grade(rows, task.graded),
+    )
 
 
 def fit_logistic(learned: pd.DataFrame, rows: pd.Series, strength: float) -> Fitted:

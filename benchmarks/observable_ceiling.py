@@ -5,7 +5,9 @@ The truth of a simulated household includes what nobody records, so no model rea
 is an oracle: a regression of the true risk on the same features, learned from counties of other seeds
 on the test date. It knows what no office knows (true risks, of many counties), and nothing that is not
 recorded. Being learned, it lies below the ceiling by what more counties would add: it is told for half
-of them, too. Simulated counties are kept in the temporary folder, so that a killed run goes on.
+of them, too. The default model learns from its own county's past, and once from the pasts of all test
+counties together, as an office above them could. Simulated counties are kept in the temporary folder,
+so that a killed run goes on.
 
 Average precision on some hundreds of outcomes is noisy. The expected one replaces each outcome by
 its true risk: the ranking is the model's, only the luck of the draw is left out.
@@ -49,7 +51,7 @@ def simulate(seed: str, households: str, path: str) -> dict[str, Any]:
 
 
 def judge(households: str, counties: str, tests: str, folder: str) -> dict[str, Any]:
-    """The oracle from its counties; each test county's model, logistic regression and oracle."""
+    """The oracle from its counties; each test county's models, logistic regression and oracle."""
     import poverty_risk as pr
 
     names = list(pr.load_catalog("archive").model_names)
@@ -59,6 +61,10 @@ def judge(households: str, counties: str, tests: str, folder: str) -> dict[str, 
         "ceiling_from_half": learn_oracle(parts[: len(parts) // 2], names),
     }
     del parts
+    pasts = [divide(read(folder, households, seed))[0] for seed in range(int(tests))]
+    model = fit_model(pd.concat(pasts), names)
+    del pasts
+    oracles["model_of_all"] = lambda rows: model.risk(rows[names]).to_numpy()
     found = [judge_county(oracles, names, folder, households, seed) for seed in range(int(tests))]
     pooled = {
         name: round(float(np.mean([one["share_of_ceiling"][name][0] for one in found])), 3)
@@ -72,7 +78,18 @@ def judge(households: str, counties: str, tests: str, folder: str) -> dict[str, 
 
 
 def read(folder: str, households: str, seed: int) -> pd.DataFrame:
-    return pd.read_parquet(Path(folder) / f"{households}_{seed}.parquet")
+    """A simulated county; its ids get the seed, because all counties have the same ones."""
+    table = pd.read_parquet(Path(folder) / f"{households}_{seed}.parquet")
+    named = [f"{seed}/{name}" for name in table.index.levels[0]]
+    table.index = table.index.set_levels(named, level="household_id")
+    table["village_id"] = f"{seed}/" + table["village_id"]
+    return table
+
+
+def divide(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What is learned from, and the test date."""
+    last = table.index.get_level_values("as_of_date") == AS_OF
+    return table[~last], table[last]
 
 
 def learn_oracle(parts: list[pd.DataFrame], names: list[str]) -> Any:
@@ -116,10 +133,13 @@ def judge_county(
     oracles: dict[str, Any], names: list[str], folder: str, households: str, seed: int
 ) -> dict[str, Any]:
     """Average precisions of a test county, and the shares of the ceiling with intervals."""
-    table = read(folder, households, seed)
-    test = table[table.index.get_level_values("as_of_date") == AS_OF]
-    train = table.drop(index=test.index)
-    risks = fit_models(train, test, names)
+    train, test = divide(read(folder, households, seed))
+    model = fit_model(train, names)
+    logistic = fit_logistic(train, names)
+    risks = {
+        "model": model.risk(test[names]).to_numpy(),
+        "logistic": logistic.predict_proba(test[names])[:, 1],
+    }
     risks |= {name: oracle(test) for name, oracle in oracles.items()}
     risks["truth"] = test["true_risk"].to_numpy()
     kinds = {"outcomes": test["label"], "expected": test["true_risk"]}
@@ -130,7 +150,7 @@ def judge_county(
         # The truth's own noise would rank itself: only outcomes judge it.
         shown = {k: round(v, 4) for k, v in once.items() if k != "truth" or kind == "outcomes"}
         precisions[kind] = shown
-        for name in ("model", "logistic", "ceiling_from_half"):
+        for name in ("model", "model_of_all", "logistic", "ceiling_from_half"):
             ends = np.quantile(drawn[name][1:] / drawn["ceiling"][1:], [0.025, 0.975])
             share = [once[name] / once["ceiling"], *ends]
             shares[f"{name}_{kind}"] = [round(float(value), 3) for value in share]
@@ -143,8 +163,8 @@ def judge_county(
     }
 
 
-def fit_models(train: pd.DataFrame, test: pd.DataFrame, names: list[str]) -> dict[str, np.ndarray]:
-    """The default model and logistic regression, learned from the county's own past."""
+def fit_model(train: pd.DataFrame, names: list[str]) -> Any:
+    """The default model."""
     import poverty_risk as pr
     from poverty_risk.config import load_config
 
@@ -153,12 +173,16 @@ def fit_models(train: pd.DataFrame, test: pd.DataFrame, names: list[str]) -> dic
     # What costs time and does not change the order: checks of reasons, and folds to calibrate by.
     settings = config.model.model_dump() | {"n_refits": 0, "n_folds": 2}
     model = pr.RiskModel(pr.load_catalog("archive"), task, seed=config.seed, **settings)
-    model.fit(train[names], train["label"], groups=train["village_id"])
-    logistic = pr.LogisticBaseline(C=config.baselines.logistic_c).fit(train[names], train["label"])
-    return {
-        "model": model.risk(test[names]).to_numpy(),
-        "logistic": logistic.predict_proba(test[names])[:, 1],
-    }
+    return model.fit(train[names], train["label"], groups=train["village_id"])
+
+
+def fit_logistic(train: pd.DataFrame, names: list[str]) -> Any:
+    """Logistic regression as the office's config has it."""
+    import poverty_risk as pr
+    from poverty_risk.config import load_config
+
+    strength = load_config(CONFIG).baselines.logistic_c
+    return pr.LogisticBaseline(C=strength).fit(train[names], train["label"])
 
 
 def resample(
@@ -209,5 +233,5 @@ if __name__ == "__main__":
         __doc__,
         measure,
         {"simulate": simulate, "judge": judge},
-        {"households": 100_000, "counties": 4, "tests": 1},
+        {"households": 100_000, "counties": 4, "tests": 3},
     )

@@ -47,6 +47,7 @@ def test_shipped_configs_name_what_exists(name):
     assert catalog.schema_name == schema.name
     for task in config.tasks.values():
         assert task.label in schema.labels
+        assert not task.graded or schema.labels[task.label].ratio
         assert {task.cohort, task.train_cohort or task.cohort} <= set(schema.cohorts)
     assert config.baselines.income_feature in catalog
 

@@ -176,3 +176,24 @@ def test_training_learns_from_what_the_guard_leaves(recorded, method):
     for values in (target, model.named["scored"], model.named["groups"]):
         assert values.index.equals(own.index)
     assert (weight is None) == (method == "none")
+
+
+def test_training_grades_what_the_guard_leaves(monkeypatch, recorded):
+    labels = pd.Series([0.0, 1.0], index=points_of("before", "nobody").index, name="label")
+    ratios = pd.Series([1.25, 0.8], index=labels.index)
+    asked = []
+
+    def measure(tables, points, *how):
+        asked.append((points.index, how))
+        return ratios.loc[points.index]
+
+    monkeypatch.setattr(training, "measure_returns", measure)
+    data = SimpleNamespace(train=labels.to_frame(), train_labels=labels, scored=labels == 1.0)
+    model = Learner()
+    task = Task(cohort="at_risk", label="below_line", help_guard="exclude", graded=0.5)
+    training._fit_guarded(model, recorded, task, data, None)
+    assert asked[0][1] == ("12mo", "below_line")
+    assert asked[0][0].get_level_values("household_id").tolist() == ["nobody"]
+    assert model.named["graded"].tolist() == pytest.approx([0.672], abs=1e-3)
+    training._fit_guarded(model, recorded, Task(cohort="at_risk", label="below_line"), data, None)
+    assert model.named["graded"] is None

@@ -8,7 +8,7 @@ import pytest
 
 from drawing import AS_OF, LINE, draw_frames
 from poverty_risk.exceptions import DeclarationError, FeatureError, LabelError
-from poverty_risk.labels import label_returns
+from poverty_risk.labels import grade_labels, label_returns, measure_returns
 from poverty_risk.schema import load_schema
 from poverty_risk.tables import HistoryTables
 
@@ -186,19 +186,80 @@ def income_of(cases: Cases) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def below() -> dict:
-    tables = make_tables(
+def below_tables() -> HistoryTables:
+    return make_tables(
         "2023-10-29",
         TWO_LINES,
         household=frame_of(BELOW, 0, (ACTIVE,)),
         income=income_of(BELOW),
     )
-    return label(tables, BELOW, "below_line")
+
+
+@pytest.fixture(scope="module")
+def below(below_tables) -> dict:
+    return label(below_tables, BELOW, "below_line")
 
 
 @pytest.mark.parametrize("household", list(BELOW))
 def test_income_below_the_line(below, household):
     assert below[household] == BELOW[household][2]
+
+
+def test_the_lowest_income_of_the_horizon_is_measured(below_tables):
+    found = measure_returns(below_tables, make_points(BELOW), "12mo", "below_line")
+    ratios = found.droplevel("as_of_date")
+    assert ratios["on_the_line"] == 1.0
+    assert ratios["above"] == pytest.approx(8000 / 6000)
+    assert ratios["by_the_line_of_its_year"] == pytest.approx(6200 / 6500)
+    # 6000 and 1500 yuan: the lower account is the one that is told.
+    assert ratios["one_of_two_below"] == pytest.approx(1500 / 6000)
+    assert ratios["corrected"] == 1.0
+    labels = label_returns(below_tables, make_points(BELOW), "12mo", "below_line")
+    pd.testing.assert_series_equal(
+        (found < 1.0).astype(float).where(found.notna()), labels, check_names=False
+    )
+
+
+def test_grades_say_how_near_a_household_came():
+    labels = pd.Series([1.0, 1.0, 1.0, 1.0, 0.0, 0.0, np.nan, 1.0])
+    ratios = pd.Series([-0.3, 0.0, 0.5, 0.999, 1.001, 2.0, 0.5, np.nan])
+    graded = grade_labels(labels, ratios, 0.5)
+    assert graded[:2].tolist() == [1.0, 1.0]
+    assert graded[2] == pytest.approx(0.91717, abs=1e-5)  # the normal below ln(2) / .5
+    assert graded[2] + graded[5] == pytest.approx(1.0)
+    assert 0.5 < graded[3] < 0.502
+    assert 0.498 < graded[4] < 0.5
+    assert np.isnan(graded[6])
+    assert graded[7] == 1.0  # nothing measured: the label
+    assert graded[:6].is_monotonic_decreasing
+    pd.testing.assert_series_equal(grade_labels(labels, ratios, 0.0), labels, check_names=False)
+    narrow = grade_labels(labels, ratios, 1e-9)
+    pd.testing.assert_series_equal(narrow, labels, check_names=False)
+    by_key = grade_labels(labels, ratios[::-1], 0.5)
+    pd.testing.assert_series_equal(by_key, graded)
+
+
+@pytest.mark.parametrize("spread", [-0.1, np.nan, np.inf])
+def test_a_spread_that_is_none_is_refused(spread):
+    with pytest.raises(LabelError, match="spread of graded labels"):
+        grade_labels(pd.Series([1.0]), pd.Series([0.5]), spread)
+
+
+def test_only_measured_labels_are_graded(below_tables):
+    points = make_points(BELOW)
+    expected = "label 'identified': found no 'ratio'; expected a label that is measured: below_line"
+    with pytest.raises(LabelError, match=expected):
+        measure_returns(below_tables, points, "12mo", "identified")
+    with pytest.raises(LabelError, match="label: found 'returned'"):
+        measure_returns(below_tables, points, "12mo", "returned")
+    with pytest.raises(LabelError, match="found no table 'income'"):
+        measure_returns(identified_tables(), points, "12mo", "below_line")
+    lineless = make_tables("2023-10-29", None, income=income_of(BELOW))
+    with pytest.raises(LabelError, match="no poverty line for 2022, 2023"):
+        measure_returns(lineless, points, "12mo", "below_line")
+    own = {"kind": "any", "of": ["below_line"], "ratio": "1", "label": {"zh": "x", "en": "x"}}
+    with pytest.raises(DeclarationError, match="'any' has no 'ratio' of its own"):
+        load_schema("archive").extended({"labels": {"either": own}})
 
 
 @pytest.mark.parametrize("line", [None, {2022: 6000.0}, {2023: 6500.0}, {2021: 1.0, 2024: 1.0}])
@@ -359,6 +420,7 @@ def panel_of(observed_to: str) -> HistoryTables:
     rows = [(name, day, poor) for name, case in INTERVIEWS.items() for day, poor in case[0]]
     frame = pd.DataFrame(rows, columns=["household_id", "event_date", "poor"])
     frame = frame.assign(known_date=frame["event_date"], region="cuyo", city="city_10")
+    frame["income_to_line"] = frame["poor"].map({True: 0.8, False: 1.4})
     return HistoryTables.from_frames(
         {"interview": frame}, load_schema("eph"), observed_to=observed_to
     )
@@ -371,6 +433,15 @@ def test_state_at_the_end_of_the_horizon():
     assert found == {name: case[1] for name, case in INTERVIEWS.items()}
     early = label(panel_of("2023-06-30"), INTERVIEWS, "poor_at_12mo")
     assert set(early.values()) == {None}
+
+
+def test_the_state_that_is_labelled_is_measured():
+    tables, points = panel_of("2023-07-01"), make_points(INTERVIEWS)
+    for definition in ("poor_at_12mo", "poor_within_12mo"):
+        labels = label_returns(tables, points, "12mo", definition)
+        ratios = measure_returns(tables, points, "12mo", definition)
+        expected = labels.map({1.0: 0.8, 0.0: 1.4})
+        pd.testing.assert_series_equal(ratios, expected, check_names=False)
 
 
 def test_state_seen_at_any_time():

@@ -171,6 +171,34 @@ def test_only_scored_points_decide_trees_and_calibration(fitted):
     assert again.training_["later"]["points"] == expected
 
 
+def test_grades_of_0_and_1_are_the_labels(fitted):
+    """The link is the same, so trees of another objective of LightGBM say the same."""
+    model, features, labels = fitted
+    own = clone(model).fit(features, labels, graded=labels)
+    np.testing.assert_allclose(own.margin(features), model.margin(features), atol=1e-6)
+    assert "objective=binary sigmoid:1" in own.forest_.boosters[0].model_to_string()
+
+
+def test_trees_learn_grades_and_calibration_outcomes(fitted):
+    model, features, labels = fitted
+    graded = labels * 0.5 + 0.25
+    own = clone(model).fit(features, labels, graded=graded.sample(frac=1.0, random_state=0))
+    assert abs(own.margin(features)).max() < abs(model.margin(features)).max() / 2
+    later = features.index.get_level_values("as_of_date") == pd.Timestamp(DATES[-1])
+    assert own.risk(features)[later].mean() == pytest.approx(labels[later].mean(), abs=0.005)
+    order = own.margin(features).corr(model.margin(features), method="spearman")
+    assert order > 0.9
+
+
+@pytest.mark.parametrize("grade", [-0.01, 1.01, np.nan])
+def test_grades_outside_0_and_1_are_refused(fitted, grade):
+    model, features, labels = fitted
+    graded = labels.copy()
+    graded.iloc[3] = grade
+    with pytest.raises(FeatureError, match="graded labels: found 1 of 6000 points"):
+        clone(model).fit(features, labels, graded=graded)
+
+
 def test_one_date_cannot_give_a_later_period():
     features, labels = make_points(200, ["2020-01-01"])
     with pytest.raises(FeatureError):

@@ -23,8 +23,8 @@ from poverty_risk import (
 from poverty_risk.candidates import fit_candidate, read_candidates, weigh
 from poverty_risk.config import load_config
 from poverty_risk.datasets import make_household_history
-from poverty_risk.exceptions import DeclarationError, PovertyRiskError
-from poverty_risk.labels import label_returns
+from poverty_risk.exceptions import DeclarationError, LabelError, PovertyRiskError
+from poverty_risk.labels import grade_labels, label_returns, measure_returns
 from poverty_risk.ranking import Ranking
 from poverty_risk.search_space import SearchSpace, read_search_space
 from poverty_risk.selection import evaluate_over_time
@@ -41,6 +41,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 CONFIGS = Path(__file__).parents[1] / "configs"
 PERIODS = [pd.Timestamp(day) for day in ("2021-01-01", "2022-01-01", "2022-10-01")]
+MEASURED = [pd.Timestamp(day) for day in ("2021-08-01", "2022-08-01")]
 DATES = pd.date_range("2020-01-01", "2021-07-01", freq="3MS")
 FEW = {"n_estimators": 15, "learning_rate": 0.2, "min_child_samples": 10, "n_jobs": 1}
 SPACE = SearchSpace(
@@ -120,6 +121,37 @@ def test_records_known_later_change_nothing_of_earlier_periods(tables, panel):
         same = fit_candidate(panel, CANDIDATES["both"], period, FEW)
         points = panel.features.loc[panel.labels_at(period).index]
         pd.testing.assert_series_equal(own.margin(points), same.margin(points))
+
+
+@pytest.fixture(scope="module")
+def measured(tables):
+    """Periods whose six months hold the ends of yearly accounts."""
+    task = PredictionTask(tables.schema, "at_risk", "below_line", "6mo", tables.line)
+    return build_panel(tables, task, pick_features(), DATES, MEASURED, graded=0.5)
+
+
+def test_grades_of_a_period_are_those_that_the_archive_gave_then(tables, measured):
+    period = MEASURED[0]
+    labels = measured.rows_known(period, "6mo")
+    archive, points = tables.known_before(period), pd.DataFrame(index=labels.index)
+    ratios = measure_returns(archive, points, "6mo", "below_line")
+    graded = measured.grade(period, "6mo", labels)
+    pd.testing.assert_series_equal(graded, grade_labels(labels, ratios, 0.5))
+    assert graded.between(0.0, 1.0).all()
+    assert not graded.isin([0.0, 1.0]).all()
+
+
+def test_a_candidate_has_its_own_spread(measured, panel):
+    points = measured.features.loc[measured.labels_at(MEASURED[0]).index]
+    margins = {
+        spread: fit_candidate(measured, Candidate(graded=spread), MEASURED[0], FEW).margin(points)
+        for spread in (None, 0.5, 0.0, 2.0)
+    }
+    pd.testing.assert_series_equal(margins[None], margins[0.5])
+    # Few are below the line: the more is chance, the nearer all grades are to a half.
+    assert margins[2.0].mean() > margins[0.5].mean() > margins[0.0].mean()
+    with pytest.raises(LabelError, match="label 'guarantee_failed' graded by 0.5"):
+        fit_candidate(panel, Candidate(graded=0.5), PERIODS[1], FEW)
 
 
 def test_outcomes_of_a_period_do_not_reach_its_own_model(panel):

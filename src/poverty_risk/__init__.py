@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from poverty_risk.helped import find_help as find_help
     from poverty_risk.helped import guard_helped as guard_helped
     from poverty_risk.history_chunks import iter_history as iter_history
+    from poverty_risk.labels import grade_labels as grade_labels
     from poverty_risk.labels import label_returns as label_returns
+    from poverty_risk.labels import measure_returns as measure_returns
     from poverty_risk.leakage import check_leakage as check_leakage
     from poverty_risk.loading import load_model as load_model
     from poverty_risk.looks import check_coverage as check_coverage
@@ -122,6 +124,7 @@ _HOMES = {
     "find_help": "helped",
     "find_similar": "similar",
     "find_unlike": "unlike",
+    "grade_labels": "labels",
     "guard_helped": "helped",
     "import_sources": "sources",
     "inspect_source": "sources",
@@ -133,6 +136,7 @@ _HOMES = {
     "load_schema": "schema",
     "log_training": "tracking",
     "make_household_history": "datasets",
+    "measure_returns": "labels",
     "plot_precision_at_budget": "evaluation",
     "plot_reliability": "evaluation",
     "predict_from_features": "predict",

@@ -7,7 +7,7 @@ import pandas as pd
 
 from poverty_risk.exceptions import Fault, FeatureError
 
-__all__ = ["align_values", "check_both_outcomes", "group_codes"]
+__all__ = ["align_grades", "align_values", "check_both_outcomes", "group_codes"]
 
 
 def align_values(values: pd.Series | np.ndarray, index: pd.Index, place: str) -> pd.Series:
@@ -31,6 +31,22 @@ def align_values(values: pd.Series | np.ndarray, index: pd.Index, place: str) ->
             Fault(place, f"{len(values)} values", f"{len(index)}", "Compute both from one table.")
         )
     return pd.Series(np.asarray(values, dtype=float), index=index)
+
+
+def align_grades(grades: pd.Series, index: pd.Index) -> pd.Series:
+    """Graded labels on the index of the features: each between 0 and 1."""
+    aligned = align_values(grades, index, "graded labels")
+    outside = int((~aligned.between(0.0, 1.0)).sum())
+    if outside:
+        raise FeatureError(
+            Fault(
+                "graded labels",
+                f"{outside} of {len(index)} points with a label missing, or not from 0 to 1",
+                "a grade from 0 to 1 wherever there is a label",
+                "Compute them with `grade_labels` from the same labels.",
+            )
+        )
+    return aligned
 
 
 def group_codes(groups: pd.Series | None, index: pd.Index) -> np.ndarray:

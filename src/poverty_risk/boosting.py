@@ -26,6 +26,9 @@ Booster = lightgbm.Booster
 
 MAX_BIN = 255
 
+GRADED = "cross_entropy"
+"""LightGBM's objective, and its metric, for labels between 0 and 1."""
+
 EXTREMES = re.compile(r"^(feature_infos=)(.*)$", re.MULTILINE)
 """Where LightGBM's text holds the smallest and the largest value of each feature: each is one
 household's, prediction reads neither, and a model folder leaves the office."""
@@ -52,6 +55,8 @@ class Rows:
         part of the trees: who predicts adds them again.
     regression
         What `mix` mixes into boosters on these rows; None for nothing.
+    graded
+        From 0 to 1, shape (n,): what trees learn in place of `target`, and stop by; None for nothing.
     """
 
     matrix: np.ndarray
@@ -61,12 +66,13 @@ class Rows:
     categorical: Sequence[int]
     start: np.ndarray | None = None
     regression: Regression | None = None
+    graded: np.ndarray | None = None
 
     def dataset(self, mask: np.ndarray, reference: lightgbm.Dataset | None) -> lightgbm.Dataset:
         """The masked rows as LightGBM takes them, binned like `reference`."""
         return lightgbm.Dataset(
             self.matrix[mask],
-            label=self.target[mask],
+            label=(self.target if self.graded is None else self.graded)[mask],
             weight=None if self.weight is None else self.weight[mask],
             init_score=None if self.start is None else self.start[mask],
             feature_name=list(self.names),
@@ -128,10 +134,12 @@ def boost(
                 "Add earlier as-of dates, widen the cohort, or train without embargo.",
             )
         )
+    # LightGBM's `binary` knows 0 and 1 alone; the link, and so what the trees say, is the same.
+    objective = {} if rows.graded is None else {"objective": GRADED, "metric": GRADED}
     stopping = patience is not None and later is not None and bool(later.any())
     training = rows.dataset(mask, None)
     booster = lightgbm.train(
-        dict(parameters),
+        dict(parameters) | objective,
         training,
         num_boost_round=trees,
         valid_sets=[rows.dataset(later, training)] if stopping and later is not None else None,
@@ -139,6 +147,7 @@ def boost(
     )
     best = booster.best_iteration if stopping else -1
     text = EXTREMES.sub(_blank, booster.model_to_string(num_iteration=best))
+    text = text.replace(f"\nobjective={GRADED}\n", "\nobjective=binary sigmoid:1\n", 1)
     return lightgbm.Booster(model_str=text)
 
 

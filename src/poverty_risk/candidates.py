@@ -63,6 +63,9 @@ class Candidate(Declared):
         Weight of a point with the outcome, against 1 of one without.
     horizons
         Horizons of the labels, one model each, averaged in log-odds; none: that of the task.
+    graded
+        Spread that labels are graded by, for trees to learn from (`grade_labels`); 0: they are not;
+        None: the config's.
 
     Examples
     --------
@@ -77,6 +80,7 @@ class Candidate(Declared):
     half_life: str | None = None
     positives: float = Field(default=1.0, gt=0)
     horizons: tuple[str, ...] = ()
+    graded: float | None = Field(default=None, ge=0, le=10)
 
     @field_validator("model")
     @classmethod
@@ -253,7 +257,8 @@ def fit_candidate(
         counts.append((len(labels), int(labels.sum())))
         scored = panel.cohorts.loc[labels.index, panel.task.cohort]
         model = RiskModel(panel.catalog, replace(panel.task, horizon=horizon), **chosen)
-        models.append(_fit(model, features, labels, weight, scored))
+        graded = panel.grade(period, horizon, labels, candidate.graded)
+        models.append(_fit(model, features, labels, scored, weight, graded))
     return FittedCandidate(tuple(models), *counts[0])
 
 
@@ -273,26 +278,27 @@ def _fit(
     model: RiskModel,
     features: pd.DataFrame,
     labels: pd.Series,
-    weight: pd.Series | None,
     scored: pd.Series,
+    weight: pd.Series | None,
+    graded: pd.Series | None,
 ) -> RiskModel:
-    refit = model.refit
+    refit, how = model.refit, {"sample_weight": weight, "graded": graded}
     # An order needs neither calibration nor the refits that reasons are checked on.
     model.set_params(calibration=None, n_refits=0, refit=False)
     dates = labels.index.get_level_values("as_of_date").nunique()
     if dates < 2 or model.early_stopping_rounds is None:
-        model.set_params(early_stopping_rounds=None).fit(features, labels, weight)
+        model.set_params(early_stopping_rounds=None).fit(features, labels, **how)
         return model
     try:
-        model.fit(features, labels, weight, scored)
+        model.fit(features, labels, scored=scored, **how)
     except FeatureError:
         if not model.embargo:
             raise
         logger.info("No inner embargo: %d dates are too few for it.", dates)
-        model.set_params(embargo=False).fit(features, labels, weight, scored)
+        model.set_params(embargo=False).fit(features, labels, scored=scored, **how)
     if not refit:
         return model
     trees = round(float(np.mean(model.training_["trees"])))
     model.set_params(n_estimators=max(trees, 1), early_stopping_rounds=None)
-    model.fit(features, labels, weight)
+    model.fit(features, labels, **how)
     return model

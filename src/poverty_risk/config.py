@@ -84,6 +84,7 @@ class Task(Declared):
     horizon: str = "12mo"
     train_cohort: str | None = None
     help_guard: Guard = "none"
+    graded: float = Field(default=0.0, ge=0, le=10)
 
     @field_validator("horizon")
     @classmethod

@@ -11,8 +11,10 @@ import ibis
 import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
+from scipy.special import ndtr
 
 from poverty_risk import windows
+from poverty_risk.alignment import align_values
 from poverty_risk.engine import (
     compile_to_sql,
     make_points,
@@ -27,7 +29,7 @@ from poverty_risk.schema import Label, Schema
 from poverty_risk.tables import HistoryTables
 from poverty_risk.windows import Horizon, parse_days
 
-__all__ = ["label_returns"]
+__all__ = ["grade_labels", "label_returns", "measure_returns"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +83,7 @@ def label_returns(
     """
     check_point_index(points, "points")
     schema = tables.schema
-    name = next(iter(schema.labels)) if definition is None else definition
-    if name not in schema.labels:
-        known = ", ".join(schema.labels)
-        raise LabelError(Fault("label", f"'{name}'", f"one of {known}", "Correct the name."))
+    name = _find_name(schema, definition)
     horizon = Horizon.parse(horizon)
     index = pd.MultiIndex.from_frame(points.index.to_frame(index=False))
     happened, followed = _outcome(tables, index, horizon, name)
@@ -96,6 +95,125 @@ def label_returns(
     complete = np.asarray(complete_from <= tables.observed_to)
     labels = np.where(happened, 1.0, np.where(followed, 0.0, np.nan))
     return pd.Series(np.where(complete, labels, np.nan), index=points.index, name="label")
+
+
+def measure_returns(
+    tables: HistoryTables,
+    points: pd.DataFrame,
+    horizon: str | Horizon = "12mo",
+    definition: str | None = None,
+) -> pd.Series:
+    """What a label looks at, over its threshold: below 1 the outcome happened.
+
+    Parameters
+    ----------
+    tables
+        The history, as late as it goes.
+    points
+        Index (household_id, as_of_date); columns are not read.
+    horizon
+        As in `label_returns`.
+    definition
+        Name of a label of the schema that declares a ``ratio``; its first label by default.
+
+    Returns
+    -------
+    Series
+        float64 named ``ratio``, index of `points`: of a state the record that the label looks at, of
+        an event the lowest one within the horizon. Missing: none. Who has no label may have one.
+
+    Raises
+    ------
+    LabelError
+        No such definition, none with a ratio, no such table, or a year without a poverty line.
+
+    Examples
+    --------
+    >>> from poverty_risk import build_prediction_points, label_returns, make_household_history
+    >>> from poverty_risk import measure_returns
+    >>> tables = make_household_history(300, seed=1).tables
+    >>> points = build_prediction_points(tables, "2022-01-01")
+    >>> ratios = measure_returns(tables, points, "12mo", "below_line")
+    >>> labels = label_returns(tables, points, "12mo", "below_line").dropna()
+    >>> bool(((ratios[labels.index] < 1.0) == (labels == 1.0)).all())
+    True
+    """
+    check_point_index(points, "points")
+    schema = tables.schema
+    name = _find_name(schema, definition)
+    label = schema.labels[name]
+    if label.ratio is None:
+        known = (
+            ", ".join(n for n, own in schema.labels.items() if own.ratio) or "none of the schema"
+        )
+        found, expected = "no 'ratio'", f"a label that is measured: {known}"
+        fix = "Declare what is measured over its threshold, or do not grade."
+        raise LabelError(Fault(f"label '{name}'", found, expected, fix))
+    _check_table(tables, name)
+    index = pd.MultiIndex.from_frame(points.index.to_frame(index=False))
+    horizon = Horizon.parse(horizon)
+    if label.needs_line:
+        _check_line(tables, label, name, index, horizon)
+    query = _compile_ratio(schema.model_dump_json(), name, tuple((tables.line or {}).items()))
+    rows = run_in_chunks(tables, make_points(index, horizon=horizon), {"ratio": query})["ratio"]
+    return pd.Series(scatter(rows, "met", len(index)), index=points.index, name="ratio")
+
+
+def grade_labels(labels: pd.Series, ratios: pd.Series, spread: float) -> pd.Series:
+    """Labels from 0 to 1 by how near households came: what trees can learn from in place of 0 and 1.
+
+    Parameters
+    ----------
+    labels
+        1, 0 or missing, from `label_returns`.
+    ratios
+        From `measure_returns`, same index; where missing, the label stays.
+    spread
+        How much of the logarithm of the ratio is chance, as its standard deviation: .5 takes a
+        measured income for one that could as well have been a third lower or half as high again.
+        0 leaves the labels as they are.
+
+    Returns
+    -------
+    Series
+        float64 named ``graded``, index of `labels`: the chance that another measurement would have
+        been below the threshold. Missing where the label is.
+
+    Raises
+    ------
+    LabelError
+        A spread below 0 or not finite.
+
+    Notes
+    -----
+    A household measured at .99 of the line and one at 1.01 are the same household, and one at a third
+    of it is not: a label of 0 and 1 tells neither. Use grades to learn an order; what is calibrated,
+    tested and told is what happened.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from poverty_risk import grade_labels
+    >>> grade_labels(pd.Series([1.0, 1.0, 0.0]), pd.Series([0.4, 0.99, 1.01]), 0.5).round(2).tolist()
+    [0.97, 0.51, 0.49]
+    """
+    if not 0.0 <= spread < np.inf:
+        fault = Fault("spread of graded labels", f"{spread}", "0 or more", "Correct it.")
+        raise LabelError(fault)
+    ratio = align_values(ratios, labels.index, "ratios").to_numpy()
+    usable = ~np.isnan(ratio) & labels.notna().to_numpy() & (spread > 0.0)
+    graded = labels.to_numpy(np.float64, copy=True)
+    with np.errstate(divide="ignore"):  # an income of nothing is below any line
+        graded[usable] = ndtr(-np.log(np.maximum(ratio[usable], 0.0)) / (spread or 1.0))
+    return pd.Series(graded, index=labels.index, name="graded")
+
+
+def _find_name(schema: Schema, definition: str | None) -> str:
+    name = next(iter(schema.labels)) if definition is None else definition
+    if name not in schema.labels:
+        known = ", ".join(schema.labels)
+        raise LabelError(Fault("label", f"'{name}'", f"one of {known}", "Correct the name."))
+    return name
 
 
 def _outcome(
@@ -114,15 +232,7 @@ def _outcome(
             logger.warning("Label '%s' is made without %s: no such table.", name, skipped)
         parts = [_outcome(tables, index, horizon, part) for part in usable]
         return np.any([part[0] for part in parts], axis=0), np.all([p[1] for p in parts], axis=0)
-    if not _has_tables(tables, name):
-        raise LabelError(
-            Fault(
-                f"label '{name}'",
-                f"no table '{label.table}'",
-                f"one of {', '.join(tables.names)}",
-                "Bring the table, or choose another definition.",
-            )
-        )
+    _check_table(tables, name)
     if label.needs_line:
         _check_line(tables, label, name, index, horizon)
     follow_up = tables.schema.follow_up
@@ -150,6 +260,18 @@ def _has_tables(tables: HistoryTables, name: str) -> bool:
     if label.kind == "any":
         return any(_has_tables(tables, part) for part in label.of)
     return label.table in tables
+
+
+def _check_table(tables: HistoryTables, name: str) -> None:
+    if not _has_tables(tables, name):
+        raise LabelError(
+            Fault(
+                f"label '{name}'",
+                f"no table '{tables.schema.labels[name].table}'",
+                f"one of {', '.join(tables.names)}",
+                "Bring the table, or choose another definition.",
+            )
+        )
 
 
 def _check_line(
@@ -187,16 +309,12 @@ def _compile(
     schema = Schema.model_validate_json(schema_json)
     label = schema.labels[name]
     records = _final_records(schema, str(label.table), str(label.where), line, f"label '{name}'")
-    inside = windows.contains_outcome(records.event_date, records.as_of_date, records.horizon_end)
-    by_point = records.group_by("point")
     if label.kind == "state":
-        near = windows.Lookback(parse_days(label.tolerance)).contains(
-            records.event_date, records.horizon_end, _interval
-        )
-        known = inside & near & records.met.notnull()
-        state = by_point.aggregate(met=records.met.argmax(records.record_order, where=known))
+        state = _last_state(records, label)
         seen = state.select("point", met=state.met.notnull().cast("float64"))
         return {"outcome": compile_to_sql(state), "seen": compile_to_sql(seen)}
+    inside = windows.contains_outcome(records.event_date, records.as_of_date, records.horizon_end)
+    by_point = records.group_by("point")
     queries = {"outcome": compile_to_sql(by_point.aggregate(met=records.met.max(where=inside)))}
     if label.followed == "any":
         seen = records.met.notnull().cast("float64").max(where=inside)
@@ -204,6 +322,30 @@ def _compile(
     elif follow_up:
         queries["lost"] = _compile_lost(schema, line)
     return queries
+
+
+@functools.lru_cache(maxsize=64)
+def _compile_ratio(schema_json: str, name: str, line: tuple[tuple[int, float], ...]) -> str:
+    """Query of what a label looks at, over its threshold."""
+    schema = Schema.model_validate_json(schema_json)
+    label = schema.labels[name]
+    records = _final_records(schema, str(label.table), str(label.ratio), line, f"label '{name}'")
+    if label.kind == "state":
+        return compile_to_sql(_last_state(records, label))
+    inside = windows.contains_outcome(records.event_date, records.as_of_date, records.horizon_end)
+    return compile_to_sql(records.group_by("point").aggregate(met=records.met.min(where=inside)))
+
+
+def _last_state(records: Any, label: Label) -> Any:
+    """The last known value near the end of the horizon, by point."""
+    inside = windows.contains_outcome(records.event_date, records.as_of_date, records.horizon_end)
+    near = windows.Lookback(parse_days(label.tolerance)).contains(
+        records.event_date, records.horizon_end, _interval
+    )
+    known = inside & near & records.met.notnull()
+    return records.group_by("point").aggregate(
+        met=records.met.argmax(records.record_order, where=known)
+    )
 
 
 def _compile_lost(schema: Schema, line: tuple[tuple[int, float], ...]) -> str:
@@ -222,7 +364,7 @@ def _compile_lost(schema: Schema, line: tuple[tuple[int, float], ...]) -> str:
 def _final_records(
     schema: Schema, table: str, where: str, line: tuple[tuple[int, float], ...], place: str
 ) -> Any:
-    """Each point's records of a table, with column ``met``: whether they meet a condition."""
+    """Each point's records of a table, with column ``met``: what an expression says of them."""
     records = records_of_points(schema, table)
     # The last word on each record: corrections that came later are what really happened.
     records = records.filter(records.superseded_date.isnull())

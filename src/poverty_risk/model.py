@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from poverty_risk import boosting, folds, model_state
 from poverty_risk.additive import Regression
-from poverty_risk.alignment import align_values, check_both_outcomes, group_codes
+from poverty_risk.alignment import align_grades, align_values, check_both_outcomes, group_codes
 from poverty_risk.boosting import Booster, Rows
 from poverty_risk.calibration import CalibrationSpread, fit_calibrator
 from poverty_risk.features.spec import Catalog
@@ -176,6 +176,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         sample_weight: pd.Series | None = None,
         scored: pd.Series | None = None,
         groups: pd.Series | None = None,
+        graded: pd.Series | None = None,
     ) -> Self:
         """Fit trees, their number, and the calibration.
 
@@ -193,6 +194,9 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         groups
             Village of each point, same index: refits and folds take or leave it whole. Households
             by default.
+        graded
+            From 0 to 1, same index, from `grade_labels`: what trees learn, and their number with it,
+            in place of `y`. Regression, calibration and tiers come from `y` all the same.
 
         Returns
         -------
@@ -219,6 +223,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.columns_.names,
             self.columns_.categorical,
             regression=self._regression(X.index),
+            graded=None if graded is None else align_grades(graded, X.index).to_numpy(),
         )
         boosted, later = self._split(X.index)
         mask = np.ones(len(labels), dtype=bool)

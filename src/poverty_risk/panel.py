@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from poverty_risk.cohort import build_prediction_points
-from poverty_risk.exceptions import DeclarationError, Fault
+from poverty_risk.exceptions import DeclarationError, Fault, LabelError
 from poverty_risk.features import Catalog, build_features
-from poverty_risk.labels import label_returns
+from poverty_risk.labels import grade_labels, label_returns, measure_returns
 from poverty_risk.splits import TemporalSplit
 from poverty_risk.tables import HistoryTables
 from poverty_risk.task import PredictionTask
@@ -44,6 +44,11 @@ class Panel:
         By cohort, whether a point belongs to it, index of `features`.
     clusters
         Village of each point, or another group whose households share luck; None: households.
+    ratios
+        By period, what the labels known then look at, over its threshold, as `known`; empty where the
+        label of the task measures nothing.
+    graded
+        Spread that labels are graded by, for trees to learn from (`grade_labels`); 0: they are not.
     """
 
     catalog: Catalog
@@ -53,6 +58,8 @@ class Panel:
     outcomes: pd.Series
     cohorts: pd.DataFrame
     clusters: pd.Series | None
+    ratios: Mapping[pd.Timestamp, pd.DataFrame]
+    graded: float = 0.0
 
     @property
     def periods(self) -> tuple[pd.Timestamp, ...]:
@@ -102,6 +109,45 @@ class Panel:
         known: pd.Series = labels[member]
         return known.rename("label")
 
+    def grade(
+        self, period: pd.Timestamp, horizon: str, labels: pd.Series, spread: float | None = None
+    ) -> pd.Series | None:
+        """Labels of `rows_known` graded by what was measured then; None where they are not graded.
+
+        Parameters
+        ----------
+        period, horizon
+            As for `rows_known`.
+        labels
+            What it gave.
+        spread
+            Of `grade_labels`; that of the panel by default.
+
+        Returns
+        -------
+        Series or None
+            From 0 to 1, index of `labels`.
+
+        Raises
+        ------
+        LabelError
+            The label of the task measures nothing.
+        """
+        spread = self.graded if spread is None else spread
+        if not spread:
+            return None
+        ratios = self.ratios.get(period)
+        if ratios is None:
+            raise LabelError(
+                Fault(
+                    f"label '{self.task.label}' graded by {spread}",
+                    "no 'ratio' in the schema",
+                    "a label that is measured against a threshold",
+                    "Declare the ratio, or do not grade.",
+                )
+            )
+        return grade_labels(labels, ratios[horizon], spread)
+
 
 def build_panel(
     tables: HistoryTables,
@@ -113,6 +159,7 @@ def build_panel(
     horizons: Iterable[str] = (),
     cohorts: Iterable[str] = (),
     cluster: str | None = None,
+    graded: float = 0.0,
 ) -> Panel:
     """Features of many dates, and for each past period the labels that were known then.
 
@@ -135,6 +182,8 @@ def build_panel(
         Further cohorts to learn from; that of the task always is one.
     cluster
         Group of the schema that is resampled whole, such as ``village_id``; None: households.
+    graded
+        Spread that labels are graded by unless a candidate says another one; 0: they are not.
 
     Returns
     -------
@@ -192,6 +241,12 @@ def build_panel(
         outcomes=outcomes,
         cohorts=pd.DataFrame(belongs, index=used),
         clusters=None if cluster is None else points.loc[used, cluster],
+        ratios={
+            period: _measure_known(tables, labels.index, task, spans, period)
+            for period, labels in known.items()
+            if task.schema.labels[task.label].ratio is not None
+        },
+        graded=graded,
     )
 
 
@@ -221,6 +276,18 @@ def _labels_known(
     archive = tables.known_before(period)
     labels = {h: label_returns(archive, points[before], h, task.label) for h in horizons}
     return pd.DataFrame(labels).dropna(how="all")
+
+
+def _measure_known(
+    tables: HistoryTables,
+    index: pd.Index,
+    task: PredictionTask,
+    horizons: list[str],
+    period: pd.Timestamp,
+) -> pd.DataFrame:
+    """What labels look at, by horizon, as the archive gave it on the day of a period."""
+    archive, points = tables.known_before(period), pd.DataFrame(index=index)
+    return pd.DataFrame({h: measure_returns(archive, points, h, task.label) for h in horizons})
 
 
 def _label_periods(

@@ -222,6 +222,9 @@ class Label(Declared):
         horizon to be a 0) or ``any`` (one record of the table within the horizon is enough).
     reporting_lag
         Within how many days after it happened the event is on record.
+    ratio
+        Expression of what is measured over its threshold: `where` holds where it is below 1. None:
+        nothing is measured. Trees can then learn how near a household came (`grade_labels`).
     """
 
     kind: Literal["event", "state", "any"]
@@ -233,6 +236,7 @@ class Label(Declared):
     tolerance: str = "0d"
     reporting_lag: str = "0d"
     needs_line: bool = False
+    ratio: str | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> Label:
@@ -241,6 +245,9 @@ class Label(Declared):
             raise ValueError(message)
         if self.kind != "any" and (self.table is None or self.where is None):
             message = f"kind '{self.kind}' needs 'table' and 'where'"
+            raise ValueError(message)
+        if self.kind == "any" and self.ratio is not None:
+            message = "kind 'any' has no 'ratio' of its own"
             raise ValueError(message)
         return self
 

@@ -229,6 +229,7 @@ def _describe_plan(
         "space": space.model_dump(mode="json", exclude={"trials", "periods"}),
         "periods": [str(period.date()) for period in panel.periods],
         "task": [panel.task.cohort, panel.task.label, panel.task.horizon],
+        "graded": panel.graded,
         "features": list(panel.catalog.model_names),
         "points": _digest_points(panel),
         "settings": {name: str(value) for name, value in sorted(base.items())},
@@ -239,7 +240,7 @@ def _describe_plan(
 def _digest_points(panel: Panel) -> str:
     """Hash of features and labels: a corrected record makes another search, as a new one does."""
     digest = hashlib.blake2b(digest_size=16)
-    labels = [panel.known[period] for period in panel.periods]
+    labels = [known[period] for known in (panel.known, panel.ratios) for period in known]
     for table in (panel.features, *labels, panel.outcomes.to_frame()):
         digest.update(pd.util.hash_pandas_object(table).to_numpy().tobytes())
     return digest.hexdigest()

@@ -22,7 +22,7 @@ from poverty_risk.evaluation import Evaluation, evaluate_risk
 from poverty_risk.exceptions import DeclarationError, Fault, LabelError
 from poverty_risk.features import Catalog, build_features, load_catalog
 from poverty_risk.helped import guard_helped
-from poverty_risk.labels import label_returns
+from poverty_risk.labels import grade_labels, label_returns, measure_returns
 from poverty_risk.leakage import LeakageReport, check_leakage
 from poverty_risk.loading import load_model
 from poverty_risk.model import PredictionTask, RiskModel
@@ -267,7 +267,13 @@ def _fit_guarded(
         None if task.help_guard == "none" else rows["weight"],
         scored=data.scored.loc[rows.index],
         groups=None if groups is None else groups.loc[rows.index],
+        graded=_grade(tables, task, rows["label"]) if task.graded else None,
     )
+
+
+def _grade(tables: HistoryTables, task: Task, labels: pd.Series) -> pd.Series:
+    ratios = measure_returns(tables, pd.DataFrame(index=labels.index), task.horizon, task.label)
+    return grade_labels(labels, ratios, task.graded)
 
 
 def _truth(config: Config, county: SimulatedCounty, task: Task, data: TrainingData) -> pd.Series:

@@ -244,6 +244,7 @@ def _build_panel(
         horizons=horizons,
         cohorts=cohorts,
         cluster=config.evaluation.cluster,
+        graded=task.graded,
     )
 
 

@@ -143,6 +143,23 @@ def test_who_is_unlike_any_has_low_confidence_and_is_told_by_what(planned, local
     assert card.unlike_text.endswith({"zh": "以入户看到的为准", "en": "go by what you see"}[locale])
 
 
+def test_what_moved_by_theme_adds_up_to_the_move_of_the_risk(planned):
+    cards = workflows.tell_round(planned[3], "en").cards
+    whole = 0
+    for card in cards:
+        if not card.changes or "moved from" not in card.changes[0]:
+            continue
+        before, after = re.fullmatch(r".* from (.*)% on .* to (.*)%", card.changes[0]).groups()
+        parts = [
+            re.fullmatch(r".*: (rose|fell) by (.*) percentage points?", t) for t in card.changes[1:]
+        ]
+        moved = sum(float(p[2]) * {"rose": 1, "fell": -1}[p[1]] for p in parts)
+        # Rounded: the risks to whole percent at worst, the parts to .1 points or whole ones.
+        assert moved == pytest.approx(float(after) - float(before), abs=1.0 + 0.5 * len(parts))
+        whole += card.changes[-1].startswith("all other themes together: ")
+    assert whole > 5
+
+
 def test_nothing_moved_for_who_was_not_assessed_in_the_round_before(planned):
     config, tables, model, _ = planned
     asked = workflows.plan_round(config, tables, model, [NEW])

@@ -279,14 +279,19 @@ class _CardWriter:
         ]
         points = change.by_theme.iloc[at]
         largest = points.reindex(points.abs().sort_values(ascending=False, kind="stable").index)
+        largest = largest[largest.abs() >= SMALLEST_CHANGE].head(MOST_CHANGES)
         told += [
             str(self.texts["moved_by"]).format(
                 theme=self.words["themes"][theme],
                 change=format_value(float(value), "change_points", self.locale),
             )
-            for theme, value in largest.head(MOST_CHANGES).items()
-            if abs(value) >= SMALLEST_CHANGE
+            for theme, value in largest.items()
         ]
+        rest = float(points.sum() - largest.sum())
+        if len(largest) and abs(rest) >= SMALLEST_CHANGE:
+            # What is told adds up to the move of the risk.
+            change = format_value(rest, "change_points", self.locale)
+            told.append(str(self.texts["moved_rest"]).format(change=change))
         return tuple(told)
 
     def _checks(self, reasons: HouseholdReasons) -> tuple[str, ...]:

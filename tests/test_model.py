@@ -9,6 +9,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 
+from poverty_risk import boosting, folds
 from poverty_risk.calibration import SigmoidCalibrator
 from poverty_risk.data_gaps import find_data_gaps
 from poverty_risk.exceptions import FeatureError, ModelFolderError
@@ -366,6 +367,21 @@ def test_a_model_boosted_again_is_calibrated_by_villages_it_did_not_see(fitted):
     fresh, outcomes = make_points(8000, ["2023-01-01"], seed=9)
     slope = compute_calibration_slope(outcomes, model.risk(fresh)).slope
     assert slope == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_fixed_number_of_trees_is_boosted_once(fitted, monkeypatch):
+    """Without a rule to stop by, boosting on the earlier dates alone would find out nothing."""
+    model, features, labels = fitted
+    fixed = clone(model).set_params(early_stopping_rounds=None, refit=True, n_estimators=20)
+    seen, boost = [], boosting.boost
+    for module in (boosting, folds):
+        monkeypatch.setattr(
+            module, "boost", lambda *given: seen.append(given[1].sum()) or boost(*given)
+        )
+    fixed.fit(features, labels)
+    assert fixed.training_["trees"] == [20] == [fixed.forest_.boosters[0].num_trees()]
+    assert len(seen) == 1 + fixed.n_folds
+    assert seen.count(len(features)) == 1
 
 
 def test_folds_leave_villages_whole(fitted, monkeypatch):

@@ -233,8 +233,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         stopping = later & mask
         settings = [self._parameters(number) for number in range(self.n_seeds + self.n_refits)]
         own, others = settings[: self.n_seeds], settings[self.n_seeds :]
-        boosters = self._boost(rows, boosted, stopping, own)
-        rounds = Forest(boosters).trees
+        boosters, rounds = self._boost(rows, boosted, stopping, own)
         codes = group_codes(groups, X.index)
         calibrated = stopping if stopping.any() else boosted
         if self.refit:
@@ -261,12 +260,15 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _boost(
         self, rows: Rows, boosted: np.ndarray, later: np.ndarray, settings: list[dict[str, Any]]
-    ) -> list[Booster]:
-        """Boosters of which later dates tell how many trees they have."""
+    ) -> tuple[list[Booster], list[int]]:
+        """Boosters and their numbers of trees, which later dates tell, if anything does."""
         most, patience = self.n_estimators, self.early_stopping_rounds
         if self.logistic == 1.0:  # no tree of theirs will count
             most, patience = 1, None
-        return [boosting.boost(rows, boosted, own, most, later, patience) for own in settings]
+        if self.refit and patience is None:  # boosted again with as many trees: nothing to find out
+            return [], [most] * len(settings)
+        found = [boosting.boost(rows, boosted, own, most, later, patience) for own in settings]
+        return found, Forest(found).trees
 
     def _calibrate(
         self, rows: Rows, margins: np.ndarray, mask: np.ndarray, groups: np.ndarray

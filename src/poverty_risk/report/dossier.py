@@ -290,8 +290,8 @@ class _CardWriter:
         rest = float(points.sum() - largest.sum())
         if len(largest) and abs(rest) >= SMALLEST_CHANGE:
             # What is told adds up to the move of the risk.
-            change = format_value(rest, "change_points", self.locale)
-            told.append(str(self.texts["moved_rest"]).format(change=change))
+            moved = format_value(rest, "change_points", self.locale)
+            told.append(str(self.texts["moved_rest"]).format(change=moved))
         return tuple(told)
 
     def _checks(self, reasons: HouseholdReasons) -> tuple[str, ...]:

@@ -52,6 +52,15 @@ def test_shipped_configs_name_what_exists(name):
     assert config.baselines.income_feature in catalog
 
 
+def test_grades_need_a_calibration(tmp_path):
+    """Without one, risks would have the level of the grades."""
+    tasks = {"tasks.identified_12mo.graded": 0.5, "tasks.identified_12mo.label": "below_line"}
+    path = CONFIGS / "quick.yaml"
+    assert load_config(path, tasks).tasks["identified_12mo"].graded == 0.5
+    with pytest.raises(DeclarationError, match="because identified_12mo learns grades"):
+        load_config(path, tasks | {"model.calibration": None})
+
+
 def test_quick_config_is_the_default_in_small():
     quick, default = (load_config(CONFIGS / f"{name}.yaml") for name in ("quick", "default"))
     smaller = {

@@ -245,9 +245,27 @@ def test_a_spread_that_is_none_is_refused(spread):
         grade_labels(pd.Series([1.0]), pd.Series([0.5]), spread)
 
 
+def test_ratios_that_say_otherwise_than_the_labels_are_refused():
+    labels = pd.Series([1.0, 1.0, 0.0, 0.0])
+    other = pd.Series([0.5, 1.0, 1.5, 0.9])
+    with pytest.raises(LabelError, match="found 2 of 4 that say otherwise than the label"):
+        grade_labels(labels, other, 0.5)
+    with pytest.raises(LabelError, match="found none, of 4 points with a label"):
+        grade_labels(labels, pd.Series([np.nan] * 4), 0.5)
+    with pytest.raises(FeatureError, match="ratios: found 1 of 4 points without an entry"):
+        grade_labels(labels, other[:3], 0.5)
+
+
+def test_labels_that_are_not_measured_stay_and_are_counted(caplog):
+    labels, ratios = pd.Series([1.0, 1.0, 0.0]), pd.Series([0.5, np.nan, np.nan])
+    with caplog.at_level(logging.INFO, "poverty_risk.labels"):
+        assert grade_labels(labels, ratios, 0.5)[1:].tolist() == [1.0, 0.0]
+    assert "2 of 3 labels are not measured and stay." in caplog.text
+
+
 def test_only_measured_labels_are_graded(below_tables):
     points = make_points(BELOW)
-    expected = "label 'identified': found no 'ratio'; expected a label that is measured: below_line"
+    expected = "label 'identified' to be graded: found no 'ratio'; .* threshold \\(below_line\\)"
     with pytest.raises(LabelError, match=expected):
         measure_returns(below_tables, points, "12mo", "identified")
     with pytest.raises(LabelError, match="label: found 'returned'"):
@@ -257,9 +275,34 @@ def test_only_measured_labels_are_graded(below_tables):
     lineless = make_tables("2023-10-29", None, income=income_of(BELOW))
     with pytest.raises(LabelError, match="no poverty line for 2022, 2023"):
         measure_returns(lineless, points, "12mo", "below_line")
-    own = {"kind": "any", "of": ["below_line"], "ratio": "1", "label": {"zh": "x", "en": "x"}}
-    with pytest.raises(DeclarationError, match="'any' has no 'ratio' of its own"):
-        load_schema("archive").extended({"labels": {"either": own}})
+    assert measure_returns(below_tables, points[:0], "12mo", "below_line").empty
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"kind": "any", "of": ["below_line"]}, "'any' has no 'ratio' of its own"),
+        ({"needs_line": False}, "'needs_line: true', because the poverty line is asked for"),
+    ],
+)
+def test_ratios_that_cannot_be_declared(changed, message):
+    schema = load_schema("archive")
+    own = schema.labels["below_line"].model_dump(mode="json") | changed
+    with pytest.raises(DeclarationError, match=message):
+        schema.extended({"labels": {"own": own}})
+
+
+def test_a_ratio_that_is_text_is_refused():
+    schema = load_schema("archive")
+    own = schema.labels["below_line"].model_dump(mode="json") | {"ratio": "window"}
+    tables = HistoryTables.from_frames(
+        {"income": income_of(BELOW)},
+        schema.extended({"labels": {"own": own}}),
+        line=TWO_LINES,
+        observed_to="2023-10-29",
+    )
+    with pytest.raises(DeclarationError, match="label 'own', 'window': found text"):
+        measure_returns(tables, make_points(BELOW), "12mo", "own")
 
 
 @pytest.mark.parametrize("line", [None, {2022: 6000.0}, {2023: 6500.0}, {2021: 1.0, 2024: 1.0}])
@@ -442,6 +485,32 @@ def test_the_state_that_is_labelled_is_measured():
         ratios = measure_returns(tables, points, "12mo", definition)
         expected = labels.map({1.0: 0.8, 0.0: 1.4})
         pd.testing.assert_series_equal(ratios, expected, check_names=False)
+
+
+def test_the_ratio_is_that_of_the_record_that_is_labelled():
+    """Known in the last labelled record it counts, unknown there nothing of another record does."""
+    rows = [
+        ("answer_lost", "2023-05-20", True, 0.8),
+        ("answer_lost", "2023-06-20", None, 1.6),
+        ("ratio_lost", "2023-05-20", None, 0.5),
+        ("ratio_lost", "2023-06-20", False, None),
+        ("both", "2023-05-20", True, 0.7),
+        ("both", "2023-06-20", False, 1.2),
+    ]
+    frame = pd.DataFrame(rows, columns=["household_id", "event_date", "poor", "income_to_line"])
+    frame = frame.assign(known_date=frame["event_date"], region="cuyo", city="city_10")
+    tables = HistoryTables.from_frames(
+        {"interview": frame}, load_schema("eph"), observed_to="2023-07-01"
+    )
+    points = make_points(["answer_lost", "ratio_lost", "both"])
+    at, within = (
+        measure_returns(tables, points, "12mo", name).droplevel("as_of_date")
+        for name in ("poor_at_12mo", "poor_within_12mo")
+    )
+    assert at[["answer_lost", "both"]].tolist() == [0.8, 1.2]
+    assert within[["answer_lost", "both"]].tolist() == [0.8, 0.7]
+    assert at.isna()["ratio_lost"]
+    assert within.isna()["ratio_lost"]
 
 
 def test_state_seen_at_any_time():

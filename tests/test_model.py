@@ -189,6 +189,8 @@ def test_trees_learn_grades_and_calibration_outcomes(fitted):
     assert own.risk(features)[later].mean() == pytest.approx(labels[later].mean(), abs=0.005)
     order = own.margin(features).corr(model.margin(features), method="spearman")
     assert order > 0.9
+    assert own.training_["graded"]
+    assert not model.training_["graded"]
 
 
 @pytest.mark.parametrize("grade", [-0.01, 1.01, np.nan])

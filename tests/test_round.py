@@ -156,7 +156,7 @@ def test_what_moved_by_theme_adds_up_to_the_move_of_the_risk(planned):
         moved = sum(float(p[2]) * {"rose": 1, "fell": -1}[p[1]] for p in parts)
         # Rounded: the risks to whole percent at worst, the parts to .1 points or whole ones.
         assert moved == pytest.approx(float(after) - float(before), abs=1.0 + 0.5 * len(parts))
-        whole += card.changes[-1].startswith("all other themes together: ")
+        whole += card.changes[-1].startswith("changes in all other themes together: ")
     assert whole > 5
 
 

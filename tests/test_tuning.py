@@ -28,6 +28,7 @@ from poverty_risk.labels import grade_labels, label_returns, measure_returns
 from poverty_risk.ranking import Ranking
 from poverty_risk.search_space import SearchSpace, read_search_space
 from poverty_risk.selection import evaluate_over_time
+from poverty_risk.tables import HistoryTables
 from poverty_risk.tracking.tuning import log_comparison, open_search_log
 from poverty_risk.tuning import name_search
 from poverty_risk.workflows.tuning import write_tuned_config
@@ -131,17 +132,21 @@ def measured(tables):
 
 
 def test_grades_of_a_period_are_those_that_the_archive_gave_then(tables, measured):
-    period = MEASURED[0]
+    period = MEASURED[1]
     labels = measured.rows_known(period, "6mo")
-    archive, points = tables.known_before(period), pd.DataFrame(index=labels.index)
-    ratios = measure_returns(archive, points, "6mo", "below_line")
+    points = pd.DataFrame(index=labels.index)
+    known, later = (
+        measure_returns(archive, points, "6mo", "below_line")
+        for archive in (tables.known_before(period), tables)
+    )
     graded = measured.grade(period, "6mo", labels)
-    pd.testing.assert_series_equal(graded, grade_labels(labels, ratios, 0.5))
+    pd.testing.assert_series_equal(graded, grade_labels(labels, known, 0.5))
+    assert (known != later).sum() > 2  # corrected afterwards
     assert graded.between(0.0, 1.0).all()
     assert not graded.isin([0.0, 1.0]).all()
 
 
-def test_a_candidate_has_its_own_spread(measured, panel):
+def test_a_candidate_has_its_own_spread(measured):
     points = measured.features.loc[measured.labels_at(MEASURED[0]).index]
     margins = {
         spread: fit_candidate(measured, Candidate(graded=spread), MEASURED[0], FEW).margin(points)
@@ -150,8 +155,29 @@ def test_a_candidate_has_its_own_spread(measured, panel):
     pd.testing.assert_series_equal(margins[None], margins[0.5])
     # Few are below the line: the more is chance, the nearer all grades are to a half.
     assert margins[2.0].mean() > margins[0.5].mean() > margins[0.0].mean()
-    with pytest.raises(LabelError, match="label 'guarantee_failed' graded by 0.5"):
+
+
+def test_grades_need_what_a_label_measures(tables, panel):
+    with pytest.raises(LabelError, match="labels graded by 0.5: found a panel without"):
         fit_candidate(panel, Candidate(graded=0.5), PERIODS[1], FEW)
+    with pytest.raises(LabelError, match="label 'guarantee_failed' to be graded"):
+        build_panel(tables, panel.task, panel.catalog, DATES, PERIODS, measured=True)
+
+
+def test_a_period_that_knows_nothing_yet_does_not_stop_the_others(tables):
+    """Nothing was measured before the first account was known."""
+    task = PredictionTask(tables.schema, "at_risk", "below_line", "6mo", tables.line)
+    income = tables["income"]
+    late = HistoryTables.from_frames(
+        {name: tables[name] for name in tables.names if name != "income"}
+        | {"income": income[income["known_date"] >= "2021-09-01"]},
+        tables.schema,
+        tables.line,
+        observed_to=tables.observed_to,
+    )
+    early = build_panel(late, task, pick_features(), DATES, MEASURED, measured=True)
+    assert early.ratios[MEASURED[0]].empty
+    assert len(early.ratios[MEASURED[1]]) > 100
 
 
 def test_outcomes_of_a_period_do_not_reach_its_own_model(panel):

@@ -134,7 +134,7 @@ def boost(
                 "Add earlier as-of dates, widen the cohort, or train without embargo.",
             )
         )
-    # LightGBM's `binary` knows 0 and 1 alone; the link, and so what the trees say, is the same.
+    # LightGBM's `binary` knows 0 and 1 alone.
     objective = {} if rows.graded is None else {"objective": GRADED, "metric": GRADED}
     stopping = patience is not None and later is not None and bool(later.any())
     training = rows.dataset(mask, None)
@@ -147,7 +147,13 @@ def boost(
     )
     best = booster.best_iteration if stopping else -1
     text = EXTREMES.sub(_blank, booster.model_to_string(num_iteration=best))
-    text = text.replace(f"\nobjective={GRADED}\n", "\nobjective=binary sigmoid:1\n", 1)
+    if rows.graded is not None:
+        # What reads models knows `binary`, whose link is the same.
+        head, found, tail = text.partition(f"\nobjective={GRADED}\n")
+        if not found:
+            name, fix = f"objective={GRADED}", "Take the LightGBM of requirements.lock."
+            raise FeatureError(Fault("trees of graded labels", f"no line '{name}'", "one", fix))
+        text = f"{head}\nobjective=binary sigmoid:1\n{tail}"
     return lightgbm.Booster(model_str=text)
 
 

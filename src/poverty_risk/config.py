@@ -317,6 +317,14 @@ class Config(Declared):
             raise ValueError(message)
         return self
 
+    @model_validator(mode="after")
+    def _tells_outcomes(self) -> Config:
+        graded = [name for name, task in self.tasks.items() if task.graded]
+        if graded and self.model.calibration is None:
+            message = f"a 'model.calibration', because {', '.join(graded)} learns grades"
+            raise ValueError(message)
+        return self
+
 
 def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
     """Read a run config.

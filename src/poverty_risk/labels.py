@@ -22,7 +22,7 @@ from poverty_risk.engine import (
     run_in_chunks,
     scatter,
 )
-from poverty_risk.exceptions import Fault, LabelError
+from poverty_risk.exceptions import DeclarationError, Fault, LabelError
 from poverty_risk.expressions import Context, compile_expression
 from poverty_risk.point_index import check_point_index
 from poverty_risk.schema import Label, Schema
@@ -119,13 +119,16 @@ def measure_returns(
     Returns
     -------
     Series
-        float64 named ``ratio``, index of `points`: of a state the record that the label looks at, of
-        an event the lowest one within the horizon. Missing: none. Who has no label may have one.
+        float64 named ``ratio``, index of `points`: of a state the record that is labelled, of an event
+        the lowest one within the horizon that can be labelled. Missing: none, or nothing measured in
+        it. Who has no label may have one.
 
     Raises
     ------
     LabelError
         No such definition, none with a ratio, no such table, or a year without a poverty line.
+    DeclarationError
+        The ratio is no number.
 
     Examples
     --------
@@ -141,22 +144,33 @@ def measure_returns(
     check_point_index(points, "points")
     schema = tables.schema
     name = _find_name(schema, definition)
-    label = schema.labels[name]
-    if label.ratio is None:
-        known = (
-            ", ".join(n for n, own in schema.labels.items() if own.ratio) or "none of the schema"
-        )
-        found, expected = "no 'ratio'", f"a label that is measured: {known}"
-        fix = "Declare what is measured over its threshold, or do not grade."
-        raise LabelError(Fault(f"label '{name}'", found, expected, fix))
+    label = check_measured(schema, name)
     _check_table(tables, name)
     index = pd.MultiIndex.from_frame(points.index.to_frame(index=False))
     horizon = Horizon.parse(horizon)
     if label.needs_line:
         _check_line(tables, label, name, index, horizon)
     query = _compile_ratio(schema.model_dump_json(), name, tuple((tables.line or {}).items()))
-    rows = run_in_chunks(tables, make_points(index, horizon=horizon), {"ratio": query})["ratio"]
-    return pd.Series(scatter(rows, "met", len(index)), index=points.index, name="ratio")
+    rows = run_in_chunks(tables, make_points(index, horizon=horizon), {"ratio": query})
+    ratios = scatter(rows["ratio"], "ratio", len(index)) if rows else np.empty(0)
+    return pd.Series(ratios, index=points.index, name="ratio")
+
+
+def check_measured(schema: Schema, name: str) -> Label:
+    """A label that measures something over a threshold.
+
+    Raises
+    ------
+    LabelError
+        No such label, or one without a ratio.
+    """
+    label = schema.labels[_find_name(schema, name)]
+    if label.ratio is None:
+        measured = ", ".join(n for n, own in schema.labels.items() if own.ratio) or "none here is"
+        advice = "Choose such a label, or do not grade (`graded: 0`)."
+        expected = f"a label with a 'ratio', measured over its threshold ({measured})"
+        raise LabelError(Fault(f"label '{name}' to be graded", "no 'ratio'", expected, advice))
+    return label
 
 
 def grade_labels(labels: pd.Series, ratios: pd.Series, spread: float) -> pd.Series:
@@ -167,7 +181,7 @@ def grade_labels(labels: pd.Series, ratios: pd.Series, spread: float) -> pd.Seri
     labels
         1, 0 or missing, from `label_returns`.
     ratios
-        From `measure_returns`, same index; where missing, the label stays.
+        From `measure_returns`, same index; where missing, the label stays, which is logged.
     spread
         How much of the logarithm of the ratio is chance, as its standard deviation: .5 takes a
         measured income for one that could as well have been a third lower or half as high again.
@@ -182,13 +196,15 @@ def grade_labels(labels: pd.Series, ratios: pd.Series, spread: float) -> pd.Seri
     Raises
     ------
     LabelError
-        A spread below 0 or not finite.
+        A spread below 0 or not finite, ratios that say otherwise than the labels, or none at all.
+    FeatureError
+        Ratios of other points.
 
     Notes
     -----
     A household measured at .99 of the line and one at 1.01 are the same household, and one at a third
     of it is not: a label of 0 and 1 tells neither. Use grades to learn an order; what is calibrated,
-    tested and told is what happened.
+    tested and told is what happened. An event is graded by its lowest measurement alone.
 
     Examples
     --------
@@ -200,12 +216,34 @@ def grade_labels(labels: pd.Series, ratios: pd.Series, spread: float) -> pd.Seri
     if not 0.0 <= spread < np.inf:
         fault = Fault("spread of graded labels", f"{spread}", "0 or more", "Correct it.")
         raise LabelError(fault)
+    happened = labels.to_numpy(np.float64, copy=True)
     ratio = align_values(ratios, labels.index, "ratios").to_numpy()
-    usable = ~np.isnan(ratio) & labels.notna().to_numpy() & (spread > 0.0)
-    graded = labels.to_numpy(np.float64, copy=True)
+    if not spread:
+        return pd.Series(happened, index=labels.index, name="graded")
+    labelled = ~np.isnan(happened)
+    measured = labelled & ~np.isnan(ratio)
+    _check_ratios(happened[measured], ratio[measured], int(labelled.sum()))
     with np.errstate(divide="ignore"):  # an income of nothing is below any line
-        graded[usable] = ndtr(-np.log(np.maximum(ratio[usable], 0.0)) / (spread or 1.0))
-    return pd.Series(graded, index=labels.index, name="graded")
+        happened[measured] = ndtr(-np.log(np.maximum(ratio[measured], 0.0)) / spread)
+    return pd.Series(happened, index=labels.index, name="graded")
+
+
+def _check_ratios(happened: np.ndarray, ratio: np.ndarray, labelled: int) -> None:
+    """Ratios below 1 are the outcomes: others would be learned the wrong way, and nobody would see."""
+    other = int(((ratio < 1.0) != (happened == 1.0)).sum())
+    if other or (labelled and not len(ratio)):
+        none = f"none, of {labelled:,} points with a label"
+        raise LabelError(
+            Fault(
+                "ratios to grade labels by",
+                f"{other:,} of {len(ratio):,} that say otherwise than the label" if other else none,
+                "ratios below 1 where the outcome happened, and nowhere else",
+                "Take labels and ratios of the same definition and horizon, and declare a 'ratio' "
+                "that is below 1 exactly where 'where' holds.",
+            )
+        )
+    if len(ratio) < labelled:
+        logger.info("%d of %d labels are not measured and stay.", labelled - len(ratio), labelled)
 
 
 def _find_name(schema: Schema, definition: str | None) -> str:
@@ -308,13 +346,14 @@ def _compile(
     """Queries of a label that is no composition; `follow_up`: whether its table is there."""
     schema = Schema.model_validate_json(schema_json)
     label = schema.labels[name]
-    records = _final_records(schema, str(label.table), str(label.where), line, f"label '{name}'")
-    if label.kind == "state":
-        state = _last_state(records, label)
-        seen = state.select("point", met=state.met.notnull().cast("float64"))
-        return {"outcome": compile_to_sql(state), "seen": compile_to_sql(seen)}
+    records = _label_records(schema, name, line)
     inside = windows.contains_outcome(records.event_date, records.as_of_date, records.horizon_end)
     by_point = records.group_by("point")
+    if label.kind == "state":
+        known = inside & _is_near_the_end(records, label) & records.met.notnull()
+        state = by_point.aggregate(met=records.met.argmax(records.record_order, where=known))
+        seen = state.select("point", met=state.met.notnull().cast("float64"))
+        return {"outcome": compile_to_sql(state), "seen": compile_to_sql(seen)}
     queries = {"outcome": compile_to_sql(by_point.aggregate(met=records.met.max(where=inside)))}
     if label.followed == "any":
         seen = records.met.notnull().cast("float64").max(where=inside)
@@ -326,33 +365,32 @@ def _compile(
 
 @functools.lru_cache(maxsize=64)
 def _compile_ratio(schema_json: str, name: str, line: tuple[tuple[int, float], ...]) -> str:
-    """Query of what a label looks at, over its threshold."""
+    """What a label measures over its threshold, of records that can be labelled alone."""
     schema = Schema.model_validate_json(schema_json)
     label = schema.labels[name]
-    records = _final_records(schema, str(label.table), str(label.ratio), line, f"label '{name}'")
+    records = _label_records(schema, name, line)
+    known = windows.contains_outcome(records.event_date, records.as_of_date, records.horizon_end)
+    known &= records.met.notnull()
+    ratio = records.ratio.min(where=known)
     if label.kind == "state":
-        return compile_to_sql(_last_state(records, label))
-    inside = windows.contains_outcome(records.event_date, records.as_of_date, records.horizon_end)
-    return compile_to_sql(records.group_by("point").aggregate(met=records.met.min(where=inside)))
+        known &= _is_near_the_end(records, label)
+        # NaN for missing: without a value its record would be passed over for the one before.
+        value = records.ratio.fill_null(float("nan"))
+        ratio = value.argmax(records.record_order, where=known)
+    return compile_to_sql(records.group_by("point").aggregate(ratio=ratio))
 
 
-def _last_state(records: Any, label: Label) -> Any:
-    """The last known value near the end of the horizon, by point."""
-    inside = windows.contains_outcome(records.event_date, records.as_of_date, records.horizon_end)
-    near = windows.Lookback(parse_days(label.tolerance)).contains(
-        records.event_date, records.horizon_end, _interval
-    )
-    known = inside & near & records.met.notnull()
-    return records.group_by("point").aggregate(
-        met=records.met.argmax(records.record_order, where=known)
-    )
+def _is_near_the_end(records: Any, label: Label) -> Any:
+    lookback = windows.Lookback(parse_days(label.tolerance))
+    return lookback.contains(records.event_date, records.horizon_end, _interval)
 
 
 def _compile_lost(schema: Schema, line: tuple[tuple[int, float], ...]) -> str:
     """Whether a household was lost within the horizon, or gone before it, known or not."""
     follow_up = schema.follow_up
     assert follow_up is not None
-    records = _final_records(schema, follow_up.table, follow_up.lost_where, line, "follow_up")
+    lost = {"met": follow_up.lost_where}
+    records = _final_records(schema, follow_up.table, lost, line, "follow_up")
     inside = windows.contains_outcome(records.event_date, records.as_of_date, records.horizon_end)
     before = windows.Lookback(None).contains(records.event_date, records.as_of_date, _interval)
     # Before the as-of date its last state counts, because a household can come back.
@@ -361,19 +399,38 @@ def _compile_lost(schema: Schema, line: tuple[tuple[int, float], ...]) -> str:
     return compile_to_sql(records.group_by("point").aggregate(met=lost.cast("float64")))
 
 
+def _label_records(schema: Schema, name: str, line: tuple[tuple[int, float], ...]) -> Any:
+    """Each point's records with ``met``, and with ``ratio`` where the label declares one."""
+    label = schema.labels[name]
+    texts = {"met": str(label.where)} | ({"ratio": label.ratio} if label.ratio else {})
+    return _final_records(schema, str(label.table), texts, line, f"label '{name}'")
+
+
 def _final_records(
-    schema: Schema, table: str, where: str, line: tuple[tuple[int, float], ...], place: str
+    schema: Schema,
+    table: str,
+    texts: Mapping[str, str],
+    line: tuple[tuple[int, float], ...],
+    place: str,
 ) -> Any:
-    """Each point's records of a table, with column ``met``: what an expression says of them."""
+    """Each point's records of a table, with columns for what expressions say of them."""
     records = records_of_points(schema, table)
     # The last word on each record: corrections that came later are what really happened.
     records = records.filter(records.superseded_date.isnull())
     columns = {name: records[name] for name in schema.tables[table].all_columns}
-    met = compile_expression(where, Context(columns, records.as_of_date, dict(line), place))
+    context = Context(columns, records.as_of_date, dict(line), place)
+    said = {name: compile_expression(text, context) for name, text in texts.items()}
+    faults = [
+        Fault(f"{place}, '{texts[name]}'", "text", "a condition or a number", "Compare it.")
+        for name, value in said.items()
+        if hasattr(value, "type") and value.type().is_string()
+    ]
+    if faults:
+        raise DeclarationError(faults)
     kept = records.select(
-        "point", "as_of_date", "horizon_end", "event_date", "record_order", met=met
+        "point", "as_of_date", "horizon_end", "event_date", "record_order", **said
     )
-    return kept.mutate(met=kept.met.cast("float64"))
+    return kept.mutate(**{name: kept[name].cast("float64") for name in said})
 
 
 def _interval(days: int) -> Any:

@@ -196,7 +196,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             by default.
         graded
             From 0 to 1, same index, from `grade_labels`: what trees learn, and their number with it,
-            in place of `y`. Regression, calibration and tiers come from `y` all the same.
+            in place of `y`. All else comes from `y`; without calibration risks are an order alone.
 
         Returns
         -------
@@ -239,10 +239,9 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.refit:
             boosted, calibrated = np.ones(len(labels), dtype=bool), mask
             # From trees like those of the final model that saw nothing of the row's village.
-            parts = folds.draw_folds(codes, self.n_folds, self.seed)
-            margins = folds.cross_fit(rows, parts, own, rounds, self.n_jobs)
-            pairs = zip(own, rounds, strict=True)
-            boosters = [boosting.boost(rows, boosted, *pair) for pair in pairs]
+            drawn = folds.draw_folds(codes, self.n_folds, self.seed)
+            margins = folds.cross_fit(rows, drawn, own, rounds, self.n_jobs)
+            boosters = [boosting.boost(rows, boosted, *one) for one in zip(own, rounds, strict=True)]
         self.forest_ = Forest(boosting.mix(boosters, rows, boosted), self.n_jobs)
         if not self.refit:
             margins = self.forest_.margins(rows.matrix)
@@ -250,13 +249,14 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._set_tiers(rows, margins, stopping if stopping.any() else calibrated)
         halves = folds.boost_halves(rows, boosted, codes, others, rounds[0], self.seed)
         self.refits_ = Forest(halves, self.n_jobs) if halves else None
-        periods = {"boosted": boosted, "later": stopping, "calibrated": calibrated}
-        self.training_ = {"trees": rounds} | describe_periods(
-            X.index, rows.target, {name: part for name, part in periods.items() if part.any()}
-        )
+        parts = {"boosted": boosted, "later": stopping, "calibrated": calibrated}
+        used = {name: part for name, part in parts.items() if part.any()}
+        self.training_ = {"trees": rounds, "graded": graded is not None}
+        self.training_ |= describe_periods(X.index, rows.target, used)
         return self
 
     forest_: Forest
+    training_: dict[str, Any]
 
     def _boost(
         self, rows: Rows, boosted: np.ndarray, later: np.ndarray, settings: list[dict[str, Any]]

@@ -12,7 +12,7 @@ import pandas as pd
 from poverty_risk.cohort import build_prediction_points
 from poverty_risk.exceptions import DeclarationError, Fault, LabelError
 from poverty_risk.features import Catalog, build_features
-from poverty_risk.labels import grade_labels, label_returns, measure_returns
+from poverty_risk.labels import check_measured, grade_labels, label_returns, measure_returns
 from poverty_risk.splits import TemporalSplit
 from poverty_risk.tables import HistoryTables
 from poverty_risk.task import PredictionTask
@@ -45,8 +45,8 @@ class Panel:
     clusters
         Village of each point, or another group whose households share luck; None: households.
     ratios
-        By period, what the labels known then look at, over its threshold, as `known`; empty where the
-        label of the task measures nothing.
+        By period, what the labels known then look at, over its threshold, as `known`; empty unless
+        something grades labels.
     graded
         Spread that labels are graded by, for trees to learn from (`grade_labels`); 0: they are not.
     """
@@ -131,22 +131,16 @@ class Panel:
         Raises
         ------
         LabelError
-            The label of the task measures nothing.
+            The panel was built without what labels measure.
         """
         spread = self.graded if spread is None else spread
         if not spread:
             return None
-        ratios = self.ratios.get(period)
-        if ratios is None:
-            raise LabelError(
-                Fault(
-                    f"label '{self.task.label}' graded by {spread}",
-                    "no 'ratio' in the schema",
-                    "a label that is measured against a threshold",
-                    "Declare the ratio, or do not grade.",
-                )
-            )
-        return grade_labels(labels, ratios[horizon], spread)
+        if not self.ratios:
+            place, found = f"labels graded by {spread}", "a panel without what they measure"
+            fix = "Build the panel with `measured=True`."
+            raise LabelError(Fault(place, found, "a measured one", fix))
+        return grade_labels(labels, self.ratios[period].loc[labels.index, horizon], spread)
 
 
 def build_panel(
@@ -160,6 +154,7 @@ def build_panel(
     cohorts: Iterable[str] = (),
     cluster: str | None = None,
     graded: float = 0.0,
+    measured: bool = False,
 ) -> Panel:
     """Features of many dates, and for each past period the labels that were known then.
 
@@ -184,6 +179,8 @@ def build_panel(
         Group of the schema that is resampled whole, such as ``village_id``; None: households.
     graded
         Spread that labels are graded by unless a candidate says another one; 0: they are not.
+    measured
+        Whether candidates grade labels by spreads of their own.
 
     Returns
     -------
@@ -196,6 +193,8 @@ def build_panel(
         Fewer than two periods, or an earlier one whose outcomes are not known by the last.
     FeatureError
         A period before which no label was complete.
+    LabelError
+        Grades of a label that measures nothing.
 
     Notes
     -----
@@ -214,6 +213,9 @@ def build_panel(
     >>> [len(set(known.index.get_level_values("as_of_date"))) for known in panel.known.values()]
     [1, 2]
     """
+    measured = measured or graded > 0.0
+    if measured:
+        check_measured(task.schema, task.label)
     learned, tested = parse_as_of_dates(dates), parse_as_of_dates(periods)
     if len(tested) < 2:
         found = f"{len(tested)} period"
@@ -244,7 +246,7 @@ def build_panel(
         ratios={
             period: _measure_known(tables, labels.index, task, spans, period)
             for period, labels in known.items()
-            if task.schema.labels[task.label].ratio is not None
+            if measured
         },
         graded=graded,
     )

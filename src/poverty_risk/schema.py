@@ -249,6 +249,9 @@ class Label(Declared):
         if self.kind == "any" and self.ratio is not None:
             message = "kind 'any' has no 'ratio' of its own"
             raise ValueError(message)
+        if "line(" in f"{self.where} {self.ratio}" and not self.needs_line:
+            message = "'needs_line: true', because the poverty line is asked for"
+            raise ValueError(message)
         return self
 
 

@@ -288,10 +288,10 @@ class _CardWriter:
             for theme, value in largest.items()
         ]
         rest = float(points.sum() - largest.sum())
-        if len(largest) and abs(rest) >= SMALLEST_CHANGE:
+        if abs(rest) >= SMALLEST_CHANGE:
             # What is told adds up to the move of the risk.
-            moved = format_value(rest, "change_points", self.locale)
-            told.append(str(self.texts["moved_rest"]).format(change=moved))
+            text = str(self.texts["moved_rest" if len(largest) else "moved_little"])
+            told.append(text.format(change=format_value(rest, "change_points", self.locale)))
         return tuple(told)
 
     def _checks(self, reasons: HouseholdReasons) -> tuple[str, ...]:

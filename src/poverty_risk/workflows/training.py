@@ -22,7 +22,7 @@ from poverty_risk.evaluation import Evaluation, evaluate_risk
 from poverty_risk.exceptions import DeclarationError, Fault, LabelError
 from poverty_risk.features import Catalog, build_features, load_catalog
 from poverty_risk.helped import guard_helped
-from poverty_risk.labels import grade_labels, label_returns, measure_returns
+from poverty_risk.labels import check_measured, grade_labels, label_returns, measure_returns
 from poverty_risk.leakage import LeakageReport, check_leakage
 from poverty_risk.loading import load_model
 from poverty_risk.model import PredictionTask, RiskModel
@@ -217,6 +217,8 @@ def train_task(
         What was trained and how it compares.
     """
     task, catalog = config.tasks[name], load_features(config)
+    if task.graded:
+        check_measured(tables.schema, task.label)
     data = build_training_data(config, tables, task, catalog)
     model = RiskModel(
         catalog,

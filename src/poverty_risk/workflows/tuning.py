@@ -164,7 +164,12 @@ def compare(
     name = task or next(iter(config.tasks))
     candidates = {
         label: candidate.model_copy(
-            update={"train_cohort": candidate.train_cohort or config.tasks[name].train_cohort}
+            update={
+                "train_cohort": candidate.train_cohort or config.tasks[name].train_cohort,
+                "graded": config.tasks[name].graded
+                if candidate.graded is None
+                else candidate.graded,
+            }
         )
         for label, candidate in declared.candidates.items()
     }
@@ -181,6 +186,7 @@ def compare(
         dates=sorted({day for days in dates.values() for day in days}),
         horizons=[h for candidate in candidates.values() for h in candidate.horizons],
         cohorts=[c.train_cohort for c in candidates.values() if c.train_cohort is not None],
+        measured=any(candidate.graded for candidate in candidates.values()),
     )
     comparison = compare_candidates(
         panel,
@@ -232,6 +238,7 @@ def _build_panel(
     dates: Iterable[Any] | None = None,
     horizons: Iterable[str] = (),
     cohorts: Iterable[str] = (),
+    measured: bool = False,
 ) -> Panel:
     task = config.tasks[name]
     line = None if tables.line is None else dict(tables.line)
@@ -245,6 +252,7 @@ def _build_panel(
         cohorts=cohorts,
         cluster=config.evaluation.cluster,
         graded=task.graded,
+        measured=measured,
     )
 
 

@@ -241,7 +241,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             # From trees like those of the final model that saw nothing of the row's village.
             drawn = folds.draw_folds(codes, self.n_folds, self.seed)
             margins = folds.cross_fit(rows, drawn, own, rounds, self.n_jobs)
-            boosters = [boosting.boost(rows, boosted, *one) for one in zip(own, rounds, strict=True)]
+            boosters = [boosting.boost(rows, boosted, *o) for o in zip(own, rounds, strict=True)]
         self.forest_ = Forest(boosting.mix(boosters, rows, boosted), self.n_jobs)
         if not self.refit:
             margins = self.forest_.margins(rows.matrix)

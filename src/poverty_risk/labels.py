@@ -184,7 +184,7 @@ def grade_labels(labels: pd.Series, ratios: pd.Series, spread: float) -> pd.Seri
         From `measure_returns`, same index; where missing, the label stays, which is logged.
     spread
         How much of the logarithm of the ratio is chance, as its standard deviation: .5 takes a
-        measured income for one that could as well have been a third lower or half as high again.
+        measured income for one that could as well have been two fifths lower or two thirds higher.
         0 leaves the labels as they are.
 
     Returns
@@ -216,16 +216,15 @@ def grade_labels(labels: pd.Series, ratios: pd.Series, spread: float) -> pd.Seri
     if not 0.0 <= spread < np.inf:
         fault = Fault("spread of graded labels", f"{spread}", "0 or more", "Correct it.")
         raise LabelError(fault)
-    happened = labels.to_numpy(np.float64, copy=True)
+    grades = labels.to_numpy(np.float64, copy=True)
     ratio = align_values(ratios, labels.index, "ratios").to_numpy()
-    if not spread:
-        return pd.Series(happened, index=labels.index, name="graded")
-    labelled = ~np.isnan(happened)
-    measured = labelled & ~np.isnan(ratio)
-    _check_ratios(happened[measured], ratio[measured], int(labelled.sum()))
-    with np.errstate(divide="ignore"):  # an income of nothing is below any line
-        happened[measured] = ndtr(-np.log(np.maximum(ratio[measured], 0.0)) / spread)
-    return pd.Series(happened, index=labels.index, name="graded")
+    if spread:
+        labelled = ~np.isnan(grades)
+        measured = labelled & ~np.isnan(ratio)
+        _check_ratios(grades[measured], ratio[measured], int(labelled.sum()))
+        with np.errstate(divide="ignore"):  # an income of nothing is below any line
+            grades[measured] = ndtr(-np.log(np.maximum(ratio[measured], 0.0)) / spread)
+    return pd.Series(grades, index=labels.index, name="graded")
 
 
 def _check_ratios(happened: np.ndarray, ratio: np.ndarray, labelled: int) -> None:

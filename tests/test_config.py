@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from poverty_risk import RiskModel, load_catalog, load_schema
 from poverty_risk.config import Config, ModelSettings, Period, load_config
-from poverty_risk.exceptions import DeclarationError
+from poverty_risk.exceptions import DeclarationError, LabelError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 QUICK = CONFIGS / "quick.yaml"
@@ -57,8 +57,22 @@ def test_grades_need_a_calibration(tmp_path):
     tasks = {"tasks.identified_12mo.graded": 0.5, "tasks.identified_12mo.label": "below_line"}
     path = CONFIGS / "quick.yaml"
     assert load_config(path, tasks).tasks["identified_12mo"].graded == 0.5
-    with pytest.raises(DeclarationError, match="because identified_12mo learns grades"):
+    with pytest.raises(
+        DeclarationError, match="found keys that do not go together; expected a 'model.calibration'"
+    ):
         load_config(path, tasks | {"model.calibration": None})
+
+
+@pytest.mark.parametrize("graded", [True, "half", -0.1, 11])
+def test_a_grade_is_a_spread_and_no_switch(graded):
+    with pytest.raises(DeclarationError, match="'tasks.identified_12mo.graded'"):
+        load_config(CONFIGS / "quick.yaml", {"tasks.identified_12mo.graded": graded})
+
+
+def test_what_cannot_be_graded_is_told_before_anything_is_trained():
+    config = load_config(CONFIGS / "quick.yaml", {"tasks.identified_12mo.graded": 0.5})
+    with pytest.raises(LabelError, match="label 'identified' to be graded: found no 'ratio'"):
+        choose_tasks(config)
 
 
 def test_quick_config_is_the_default_in_small():

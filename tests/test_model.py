@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -221,6 +222,20 @@ def test_scikit_learn_cross_validates_it():
     aucs = cross_val_score(model, features, labels, cv=split, scoring="roc_auc")
     assert len(aucs) == 2
     assert aucs.min() > 0.6
+
+
+def test_a_model_with_the_line_of_a_history_is_cloned(fitted):
+    model, _, _ = fitted
+    line = MappingProxyType({2020: 5000.0})
+    task = PredictionTask(load_schema("archive"), "at_risk", "identified", "12mo", line)
+    assert clone(clone(model).set_params(task=task)).task == model.task
+
+
+def test_repeated_points_are_refused(fitted):
+    """As when two counties whose ids are the same are put together."""
+    model, features, labels = fitted
+    with pytest.raises(FeatureError, match="points: found 6,000 of 12,000 points repeated"):
+        clone(model).fit(pd.concat([features] * 2), pd.concat([labels] * 2))
 
 
 def test_the_same_seed_gives_the_same_model(fitted, tmp_path):

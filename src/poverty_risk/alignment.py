@@ -12,6 +12,10 @@ __all__ = ["align_grades", "align_values", "check_both_outcomes", "group_codes"]
 
 def align_values(values: pd.Series | np.ndarray, index: pd.Index, place: str) -> pd.Series:
     """Values on the index of the features, by key; arrays must have the same length."""
+    if not index.is_unique:
+        found = f"{int(index.duplicated().sum()):,} of {len(index):,} points repeated"
+        fix = "Leave them out; households of several counties need the county in their ids."
+        raise FeatureError(Fault("points", found, "each point once", fix))
     if isinstance(values, pd.Series):
         if values.index.equals(index):
             return values.astype(float)

@@ -80,7 +80,7 @@ class Candidate(Declared):
     half_life: str | None = None
     positives: float = Field(default=1.0, gt=0)
     horizons: tuple[str, ...] = ()
-    graded: float | None = Field(default=None, ge=0, le=10)
+    graded: float | None = Field(default=None, ge=0, le=10, strict=True)
 
     @field_validator("model")
     @classmethod

@@ -84,7 +84,7 @@ class Task(Declared):
     horizon: str = "12mo"
     train_cohort: str | None = None
     help_guard: Guard = "none"
-    graded: float = Field(default=0.0, ge=0, le=10)
+    graded: float = Field(default=0.0, ge=0, le=10, strict=True)
 
     @field_validator("horizon")
     @classmethod
@@ -321,7 +321,8 @@ class Config(Declared):
     def _tells_outcomes(self) -> Config:
         graded = [name for name, task in self.tasks.items() if task.graded]
         if graded and self.model.calibration is None:
-            message = f"a 'model.calibration', because {', '.join(graded)} learns grades"
+            named = ", ".join(f"'{name}'" for name in graded)
+            message = f"a 'model.calibration' (sigmoid, isotonic), or `graded: 0` of task {named}"
             raise ValueError(message)
         return self
 

@@ -123,6 +123,11 @@ def _fault(model: type[BaseModel], error: Mapping[str, Any], place: str) -> Faul
     found = _SHORT.repr(error.get("input"))
     if len(found) > 80:
         found = found[:77] + "..."
+    if error["type"] == "value_error":
+        expected = str(error["ctx"]["error"])
+        if not location:  # what is there is the whole file
+            return Fault(place, "keys that do not go together", expected, "Correct one of them.")
+        return Fault(f"{place}, '{where}'", found, expected, "Correct the value.")
     return Fault(f"{place}, '{where}'", found, error["msg"], "Correct the value.")
 
 

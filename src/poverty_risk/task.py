@@ -43,6 +43,11 @@ class PredictionTask:
     horizon: str
     line: Mapping[int, float] | None = None
 
+    def __post_init__(self) -> None:
+        """Keep the line as a dictionary: a history's own cannot be copied, and models are cloned."""
+        if self.line is not None:
+            object.__setattr__(self, "line", dict(self.line))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values that `from_dict` reads back."""
         return {

@@ -58,6 +58,7 @@ def show_result(result: Any) -> None:
         f"({int(data.train_labels.sum()):,} with the outcome), tested on {len(data.test):,} "
         f"({int(data.test_labels.sum()):,}); censored: train {data.censored['train']:,}, "
         f"test {data.censored['test']:,}"
+        + ("; trees learned grades" if result.model.training_["graded"] else "")
     )
     show("on the test period", build_comparison(result.evaluation))
 

@@ -217,8 +217,6 @@ def train_task(
         What was trained and how it compares.
     """
     task, catalog = config.tasks[name], load_features(config)
-    if task.graded:
-        check_measured(tables.schema, task.label)
     data = build_training_data(config, tables, task, catalog)
     model = RiskModel(
         catalog,
@@ -332,6 +330,8 @@ def choose_tasks(config: Config, only: Iterable[str] = ()) -> list[str]:
     ------
     DeclarationError
         A task that the config does not have.
+    LabelError
+        One that grades a label which measures nothing.
     """
     wanted = list(only) or list(config.tasks)
     if unknown := [name for name in wanted if name not in config.tasks]:
@@ -339,6 +339,10 @@ def choose_tasks(config: Config, only: Iterable[str] = ()) -> list[str]:
         raise DeclarationError(
             [Fault("task", f"'{name}'", f"one of {known}", "Correct it.") for name in unknown]
         )
+    schema = load_schema(config.history.schema_name, config.history.extra_schema)
+    for name in wanted:
+        if config.tasks[name].graded:
+            check_measured(schema, config.tasks[name].label)
     return wanted
 
 

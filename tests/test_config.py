@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from poverty_risk import RiskModel, load_catalog, load_schema
 from poverty_risk.config import Config, ModelSettings, Period, load_config
 from poverty_risk.exceptions import DeclarationError, LabelError
+from poverty_risk.workflows import choose_tasks
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 QUICK = CONFIGS / "quick.yaml"

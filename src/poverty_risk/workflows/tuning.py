@@ -164,12 +164,7 @@ def compare(
     name = task or next(iter(config.tasks))
     candidates = {
         label: candidate.model_copy(
-            update={
-                "train_cohort": candidate.train_cohort or config.tasks[name].train_cohort,
-                "graded": config.tasks[name].graded
-                if candidate.graded is None
-                else candidate.graded,
-            }
+            update={"train_cohort": candidate.train_cohort or config.tasks[name].train_cohort}
         )
         for label, candidate in declared.candidates.items()
     }
